@@ -1,0 +1,42 @@
+//! Datasets: labelled images in classes, classes in groups (alphabets), classes divided into parts.
+//!
+//! Every dataset is one file beside this one and one line in [`registry`]. Nothing here knows a
+//! method, a tensor or an episode.
+
+mod error;
+mod partition;
+pub mod registry;
+mod shape;
+
+pub mod folder;
+pub mod glyphs;
+pub mod omniglot;
+
+pub use error::DataError;
+pub use partition::{Class, ClassTable, Part};
+pub use shape::ImageShape;
+
+/// A source of labelled images whose classes are divided into train, validation and test parts.
+///
+/// A dataset is read-only and shared between threads; [`Dataset::read`] is a pure function of its
+/// arguments, so that an episode is one too.
+pub trait Dataset: Send + Sync {
+    /// The name under which the registry knows it, with its arguments: `omniglot`, `folder:cats`.
+    fn name(&self) -> &str;
+
+    /// How its classes are divided, by name: `official`, `vinyals`, `seeded`.
+    fn partition(&self) -> &str;
+
+    /// Height, width and channels of every image.
+    fn shape(&self) -> ImageShape;
+
+    /// The classes of one part, in a fixed order.
+    fn classes(&self, part: Part) -> &ClassTable;
+
+    /// Writes example `example` of class `class` of `part` into `pixels`, `[height, width, channels]`
+    /// row-major, in `[0, 1]`; for line drawings ink is 1 and paper 0.
+    ///
+    /// # Errors
+    /// An index out of range, a slice of another length, or an image that can't be decoded.
+    fn read(&self, part: Part, class: usize, example: usize, pixels: &mut [f32]) -> Result<(), DataError>;
+}
