@@ -68,21 +68,19 @@ def encode(images, parameters, running=None):
     """Embeddings [n, h * w * F] of NHWC images, the per-block batch statistics, and the smallest margin.
 
     The margin says by how much the winner of a pooling window beats the runner-up (or zero, at the
-    ReLU): where it is not far above f32 rounding, two correct programs may route a gradient differently.
+    ReLU): where it is not far above f32 rounding, two correct programs may route a gradient differently
+    (seed 7, at 1.6e-6, shows it: f32 and f64 differ by 0.7 % there), so choose a seed with a wide one.
     """
     activation = images.permute(0, 3, 1, 2)
     statistics, margin = [], float("inf")
     for i in range(N_BLOCKS):
         weight, gamma, beta = (parameters[f"encoder.blocks.{i}.{part}"] for part in ("weight", "gamma", "beta"))
         convolved = F.conv2d(activation, weight.permute(3, 2, 0, 1), padding=1)
-        mean = convolved.mean(dim=(0, 2, 3))
-        variance = convolved.var(dim=(0, 2, 3), unbiased=False)
-        statistics.append((mean, variance))
-        if running is not None:
-            mean, variance = running[i]
-        normalised = F.batch_norm(convolved, mean, variance, gamma, beta, training=False, eps=BATCH_NORM_EPS)
-        if running is None:
-            normalised = F.batch_norm(convolved, None, None, gamma, beta, training=True, eps=BATCH_NORM_EPS)
+        statistics.append((convolved.mean(dim=(0, 2, 3)), convolved.var(dim=(0, 2, 3), unbiased=False)))
+        mean, variance = running[i] if running else (None, None)
+        normalised = F.batch_norm(
+            convolved, mean, variance, gamma, beta, training=running is None, eps=BATCH_NORM_EPS
+        )
         margin = min(margin, smallest_margin(normalised.detach()))
         activation = F.max_pool2d(F.relu(normalised), 2)
     return activation.permute(0, 2, 3, 1).flatten(1), statistics, margin
@@ -134,7 +132,7 @@ def evaluate(arrays, dtype):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=20170305)
+    parser.add_argument("--seed", type=int, default=1, help="1 keeps every pooling window's margin above 3e-5")
     parser.add_argument("--out", type=Path, default=GOLDEN)
     options = parser.parse_args()
     torch.set_num_threads(1)
