@@ -3,9 +3,14 @@
 //! Every dataset is one file beside this one and one line in [`registry`]. Nothing here knows a
 //! method, a tensor or an episode.
 
+mod archive;
+mod cache;
 mod error;
 mod partition;
+mod pixels;
 pub mod registry;
+#[cfg(test)]
+mod real;
 mod shape;
 
 pub mod folder;
@@ -39,4 +44,9 @@ pub trait Dataset: Send + Sync {
     /// # Errors
     /// An index out of range, a slice of another length, or an image that can't be decoded.
     fn read(&self, part: Part, class: usize, example: usize, pixels: &mut [f32]) -> Result<(), DataError>;
+
+    /// What its user should be told, one line each: images that were skipped, a set that isn't complete.
+    fn warnings(&self) -> &[String] {
+        &[]
+    }
 }

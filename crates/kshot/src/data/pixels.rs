@@ -1,0 +1,88 @@
+//! Encoded pictures into pixels, within bounds that are checked before anything large is allocated.
+
+use std::io::Cursor;
+use std::path::Path;
+use std::sync::Mutex;
+
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits};
+
+use super::DataError;
+
+/// Longest side of a picture that is decoded, in pixels.
+pub const MAX_SIDE: u32 = 32_768;
+/// Most memory that one picture may take while it is decoded, in bytes: 178 million RGB pixels.
+pub const MAX_PICTURE: u64 = 512 << 20;
+/// Most memory that the decoded pixels of one dataset may take, in bytes.
+pub const MAX_DATASET: u64 = 4 << 30;
+/// Pictures above this many bytes are decoded one at a time, so that the memory in use doesn't grow with the threads.
+const LARGE: u64 = 64 << 20;
+
+static ONE_LARGE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Decodes a PNG, JPEG, WebP or BMP, told by its content, and turns it as its EXIF orientation says.
+///
+/// # Errors
+/// [`DataError::Damaged`] with `path` for bytes that are no such picture, a damaged one, or one beyond [`MAX_SIDE`]
+/// or [`MAX_PICTURE`].
+pub fn decode(bytes: &[u8], path: &Path) -> Result<DynamicImage, DataError> {
+    let damaged = |problem: String| DataError::Damaged {
+        path: path.to_owned(),
+        problem,
+    };
+    let unreadable = |error: image::ImageError| {
+        damaged(format!(
+            "not a readable PNG, JPEG, WebP or BMP picture ({error}); replace or remove it"
+        ))
+    };
+    let mut reader = ImageReader::new(Cursor::new(bytes))
+        .with_guessed_format()
+        .map_err(|error| DataError::io(path, error))?;
+    // The sides are compared below, where both can be named; this bounds what the decoder itself allocates.
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_PICTURE);
+    reader.limits(limits.clone());
+    let mut decoder = reader.into_decoder().map_err(unreadable)?;
+    let (width, height) = decoder.dimensions();
+    let bytes = decoder.total_bytes();
+    if width > MAX_SIDE || height > MAX_SIDE || bytes > MAX_PICTURE {
+        return Err(damaged(format!(
+            "a picture of {width}x{height} pixels ({} MiB decoded), and at most {MAX_SIDE} pixels a side and {} MiB \
+             are decoded; scale it down",
+            bytes >> 20,
+            MAX_PICTURE >> 20
+        )));
+    }
+    limits
+        .reserve(bytes)
+        .and_then(|()| decoder.set_limits(limits))
+        .map_err(unreadable)?;
+    let _one = (bytes > LARGE).then(|| ONE_LARGE_AT_A_TIME.lock());
+    let orientation = decoder.orientation().map_err(unreadable)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
+    picture.apply_orientation(orientation);
+    Ok(picture)
+}
+
+/// Whether `count` images of `length` bytes each fit into [`MAX_DATASET`].
+///
+/// # Errors
+/// [`DataError::Option`] that says what to lower.
+pub fn check_memory(dataset: &str, count: usize, length: usize) -> Result<(), DataError> {
+    let total = (count as u64).saturating_mul(length as u64);
+    if total <= MAX_DATASET {
+        return Ok(());
+    }
+    Err(DataError::Option {
+        dataset: dataset.to_owned(),
+        problem: format!(
+            "{count} images of {length} bytes each take {} MiB of memory, and at most {} MiB are used; choose a smaller image size",
+            total >> 20,
+            MAX_DATASET >> 20
+        ),
+    })
+}
+
+/// One pixel as a number in `[0, 1]`.
+pub fn unit(byte: u8) -> f32 {
+    f32::from(byte) / 255.0
+}
