@@ -1,11 +1,22 @@
 //! The convolution block of few-shot encoders on the CPU: slices in, slices out.
 
-mod block;
+mod backward;
+mod buffer;
+mod dispatch;
+mod forward;
+mod kernels;
 pub mod plain;
+mod plan;
+mod saved;
 mod shape;
+mod simd;
+mod statistics;
+mod tangent;
 
-pub use block::{
-    Gradients, Saved, TangentGradients, TangentSaved, Tangents, backward, forward, infer, tangent_backward,
-    tangent_forward,
-};
+pub use backward::{Gradients, backward};
+pub use buffer::release_memory;
+pub use dispatch::{SIMD_VARIABLE, SimdLevel, UnsupportedSimd, with_simd_level};
+pub use forward::{forward, infer};
+pub use saved::Saved;
 pub use shape::{Activation, BlockShape, ShapeError};
+pub use tangent::{TangentGradients, TangentSaved, Tangents, tangent_backward, tangent_forward};

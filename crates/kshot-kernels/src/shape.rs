@@ -262,6 +262,19 @@ impl BlockShape {
         2.0 * taps * self.c_out as f64 * (self.conv_height() * self.conv_width()) as f64 * self.images as f64
     }
 
+    /// Panics unless the shape is valid and each `(name, length found, length expected)` agrees.
+    pub(crate) fn check(&self, lengths: &[(&str, usize, usize)]) {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+        for (name, found, expected) in lengths {
+            assert_eq!(
+                found, expected,
+                "convolution block: elements of `{name}` (found, expected)"
+            );
+        }
+    }
+
     /// Elements of one input image.
     pub(crate) fn image_len(&self) -> usize {
         self.height * self.width * self.c_in

@@ -1,0 +1,110 @@
+//! What the backward pass needs of the forward pass.
+
+use crate::buffer::Buffer;
+use crate::plan::{Layout, widen};
+use crate::shape::BlockShape;
+use crate::statistics::Moments;
+
+/// What [`backward`](crate::backward) needs from [`forward`](crate::forward). Its memory is used again by
+/// later calls once it is dropped.
+#[derive(Clone, Debug)]
+pub struct Saved {
+    pub(crate) shape: BlockShape,
+    /// `[groups, c_out]`, as the caller sees them.
+    mean: Vec<f32>,
+    variance: Vec<f32>,
+    /// `[groups, channels]` with the channels rounded up to whole vectors.
+    pub(crate) wide_mean: Buffer,
+    pub(crate) inverse: Buffer,
+    pub(crate) scale: Buffer,
+    pub(crate) shift: Buffer,
+    /// The convolution's output; empty without a norm.
+    pub(crate) y: Buffer,
+    /// The winners of the pool's windows before the norm; empty without a norm or without a pool.
+    pub(crate) pooled: Buffer,
+    /// A byte per output element, see [`crate::kernels::epilogue`].
+    pub(crate) codes: Buffer,
+}
+
+impl Saved {
+    pub(crate) fn new(shape: &BlockShape, layout: &Layout) -> Self {
+        let channels = shape.groups * layout.c_out;
+        let y = if shape.norm {
+            shape.images * layout.conv_len()
+        } else {
+            0
+        };
+        let pooled = if shape.norm && shape.pool {
+            shape.images * layout.out_len()
+        } else {
+            0
+        };
+        let filled = |value: f32| {
+            let mut buffer = Buffer::take(channels);
+            buffer.fill(value);
+            buffer
+        };
+        Self {
+            shape: *shape,
+            mean: vec![0.0; shape.statistics_len()],
+            variance: vec![1.0; shape.statistics_len()],
+            wide_mean: filled(0.0),
+            inverse: filled(1.0),
+            scale: filled(1.0),
+            shift: filled(0.0),
+            y: Buffer::take(y),
+            pooled: Buffer::take(pooled),
+            codes: Buffer::take_bytes(shape.images * layout.out_len()),
+        }
+    }
+
+    /// Mean of the convolution's output per group and channel, `[groups, c_out]`; zeros without a norm.
+    pub fn mean(&self) -> &[f32] {
+        &self.mean
+    }
+
+    /// Biased variance of the convolution's output per group and channel, `[groups, c_out]`; ones
+    /// without a norm.
+    pub fn variance(&self) -> &[f32] {
+        &self.variance
+    }
+
+    pub(crate) fn set_statistics(&mut self, groups: &[Moments]) {
+        let co = self.shape.c_out;
+        for (group, moments) in groups.iter().enumerate() {
+            for (to, mean) in self.mean[group * co..][..co].iter_mut().zip(moments.mean()) {
+                *to = *mean as f32;
+            }
+            for (to, variance) in self.variance[group * co..][..co]
+                .iter_mut()
+                .zip(moments.variance())
+            {
+                *to = variance as f32;
+            }
+        }
+    }
+
+    /// Scale and shift of the norm from the statistics.
+    pub(crate) fn set_affine(&mut self, gamma: &[f32], beta: &[f32], eps: f32) {
+        let co = self.shape.c_out;
+        let wide = self.scale.len() / self.shape.groups;
+        for (i, (mean, variance)) in self.mean.iter().zip(&self.variance).enumerate() {
+            let (channel, to) = (i % co, i / co * wide + i % co);
+            let inverse = 1.0 / (f64::from(*variance) + f64::from(eps)).sqrt();
+            let scale = f64::from(gamma[channel]) * inverse;
+            self.wide_mean[to] = *mean;
+            self.inverse[to] = inverse as f32;
+            self.scale[to] = scale as f32;
+            self.shift[to] = (f64::from(beta[channel]) - f64::from(*mean) * scale) as f32;
+        }
+    }
+
+    /// The bias in the place of a norm.
+    pub(crate) fn set_bias(&mut self, beta: &[f32]) {
+        let wide = self.scale.len() / self.shape.groups;
+        let bias = widen(beta, self.shape.c_out, wide);
+        for shift in self.shift.chunks_exact_mut(wide) {
+            shift.copy_from_slice(&bias);
+        }
+    }
+}
