@@ -14,6 +14,8 @@ pub enum OptionKind {
     Integer(i64, i64),
     /// A finite number within the bounds, both included.
     Number(f64, f64),
+    /// A whole number within the bounds, or two joined by `-`, the lower one first.
+    Range(usize, usize),
     /// One of these words.
     Choice(&'static [&'static str]),
     /// Any text.
@@ -98,6 +100,11 @@ impl Options {
         self.text(name).parse().unwrap_or_default()
     }
 
+    /// The value of a declared [`OptionKind::Range`].
+    pub fn range(&self, name: &str) -> std::ops::RangeInclusive<usize> {
+        parse_range(self.text(name)).unwrap_or(0..=0)
+    }
+
     /// Every option with its value, in alphabetical order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.values.iter().map(|(name, value)| (name.as_str(), value.as_str()))
@@ -117,6 +124,10 @@ impl OptionSpec {
                 Ok(number) if (low..=high).contains(&number) => None,
                 _ => Some(format!("expected a number from {low} to {high}")),
             },
+            OptionKind::Range(low, high) => match parse_range(value) {
+                Some(range) if *range.start() >= low && *range.end() <= high && !range.is_empty() => None,
+                _ => Some(format!("expected a whole number from {low} to {high}, or LOW-HIGH")),
+            },
             OptionKind::Choice(words) if words.contains(&value) => None,
             OptionKind::Choice(words) => Some(format!("expected one of {}", words.join(", "))),
             OptionKind::Text => None,
@@ -129,6 +140,11 @@ impl OptionSpec {
             }),
         }
     }
+}
+
+fn parse_range(text: &str) -> Option<std::ops::RangeInclusive<usize>> {
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    Some(low.parse().ok()?..=high.parse().ok()?)
 }
 
 #[cfg(test)]

@@ -2,14 +2,16 @@
 
 /// `; did you mean `x`?` for the nearest of `known`, else `; there are a, b, c`.
 pub fn hint<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
-    let nearest = known
-        .clone()
+    near(name, known.clone()).unwrap_or_else(|| format!("; there are {}", known.collect::<Vec<_>>().join(", ")))
+}
+
+/// `; did you mean `x`?` when one of `known` is near.
+pub fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    known
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest {
-        Some((similarity, candidate)) if similarity > 0.8 => format!("; did you mean `{candidate}`?"),
-        _ => format!("; there are {}", known.collect::<Vec<_>>().join(", ")),
-    }
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(similarity, _)| *similarity > 0.8)
+        .map(|(_, candidate)| format!("; did you mean `{candidate}`?"))
 }
 
 #[cfg(test)]

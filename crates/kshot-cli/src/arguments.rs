@@ -1,0 +1,18 @@
+//! The command line as clap sees it: one subcommand per file of `commands/`.
+
+use clap::Command;
+
+use crate::commands::{data, eval, list, train};
+
+/// The whole command line.
+pub fn command() -> Command {
+    Command::new("kshot")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Few-shot learning: meta-train on many small tasks, then recognise new classes from a few examples")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(train::command())
+        .subcommand(eval::command())
+        .subcommand(data::command())
+        .subcommands(list::commands())
+}

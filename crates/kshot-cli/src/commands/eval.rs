@@ -1,0 +1,149 @@
+//! `kshot eval`: accuracy of a trained model on episodes of any dataset.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
+use kshot::data::{Part, registry::DATASETS};
+use kshot::learner::Learner;
+use kshot::record::{Evaluation, Record};
+use kshot::settings::{Layer, SETTINGS, Settings};
+use kshot::{model, run};
+
+use super::common;
+use crate::bar::Bar;
+use crate::flags;
+use crate::interrupt::Interrupt;
+
+/// Flags of the evaluation and the settings that they set.
+const RENAMED: &[(&str, &str, &str)] = &[
+    ("way", "test-way", "classes per episode"),
+    ("shot", "test-shot", "labelled examples per class"),
+    ("query", "test-query", "queries per class"),
+    ("episodes", "test-episodes", "test episodes"),
+];
+
+pub fn command() -> Command {
+    let own = SETTINGS.iter().filter(|spec| ["data", "norm", "device"].contains(&spec.name)).map(|spec| (spec, "Settings"));
+    let datasets = DATASETS.iter().flat_map(|entry| entry.options.iter().map(|spec| (spec, "Dataset options")));
+    Command::new("eval")
+        .about("Evaluate a trained model on episodes of classes that it has not seen")
+        .after_help(
+            "Examples:\n  kshot eval runs/prototypical-glyphs --way 20 --shot 5\n  \
+             kshot eval runs/prototypical-glyphs --data omniglot --data-dir data\n\n\
+             Settings that are not given are those of the run.",
+        )
+        .arg(
+            Arg::new("run")
+                .value_name("RUN|CHECKPOINT")
+                .required(true)
+                .value_parser(value_parser!(PathBuf))
+                .help("a run folder (its best checkpoint is taken) or one checkpoint's folder"),
+        )
+        .arg(
+            Arg::new("split")
+                .long("split")
+                .value_name("[PARTITION:]PART")
+                .help("train, val or test, and how the classes are divided: test, vinyals, vinyals:val [default: test]"),
+        )
+        .args(RENAMED.iter().map(|(flag, _, help)| {
+            Arg::new(*flag).long(*flag).value_name("N").help(format!("{help} [default: the run's]"))
+        }))
+        .arg(Arg::new("seed").long("seed").value_name("S").help("seed of the episodes [default: the run's]"))
+        .arg(
+            Arg::new("protocol")
+                .long("protocol")
+                .value_parser(PossibleValuesParser::new(["episodes"]))
+                .default_value("episodes")
+                .help("how the tasks are drawn"),
+        )
+        .arg(common::data_dir_flag())
+        .arg(common::threads_flag())
+        .arg(common::json_flag())
+        .args(flags::of(own.chain(datasets)))
+}
+
+pub fn run(matches: &ArgMatches) -> Result<()> {
+    common::start_threads(matches)?;
+    let Some(path) = matches.get_one::<PathBuf>("run") else { bail!("give a run folder") };
+    let (checkpoint, path, damaged) = run::open(path)?;
+    for error in damaged {
+        eprintln!("warning: {error}; using {}", path.display());
+    }
+    let (settings, part) = settings(matches, &checkpoint.settings)?;
+    let dataset = common::open_dataset(&settings)?;
+    let learner = model::with_weights(&settings, dataset.shape(), &checkpoint.weights, &path)?;
+    let evaluation = Evaluation {
+        method: settings.method.name.to_owned(),
+        encoder: settings.encoder.name.to_owned(),
+        dataset,
+        part,
+        tasks: settings.test_tasks()?,
+        episodes: settings.core.integer("test-episodes") as u64,
+        seed: settings.seed(),
+        norm: settings.norm(),
+    };
+    let record = evaluate(&evaluation, learner.as_ref(), &Interrupt::listen()?)?;
+    if matches.get_flag("json") { common::print_json(&record) } else { Ok(print(&record)) }
+}
+
+/// The run's settings with the flags over them, and the part to evaluate on.
+fn settings(matches: &ArgMatches, trained: &Layer) -> Result<(Settings, Part)> {
+    let mut layer = trained.clone();
+    let dataset_options = || DATASETS.iter().flat_map(|spec| spec.options).map(|spec| spec.name);
+    let names = ["data", "data-dir", "norm", "device", "seed"].into_iter().chain(dataset_options());
+    let mut given = flags::given(matches, names);
+    if given.get("data").is_some_and(|data| Some(data) != trained.get("data")) {
+        layer.retain(|name, _| !dataset_options().any(|option| option == name) && name != "split");
+    }
+    for (flag, setting, _) in RENAMED {
+        if let Some(value) = matches.get_one::<String>(flag) {
+            given.insert((*setting).to_owned(), value.clone());
+        }
+    }
+    let mut part = Part::Test;
+    for word in matches.get_one::<String>("split").iter().flat_map(|split| split.split(':')) {
+        match Part::ALL.into_iter().find(|part| part.name() == word) {
+            Some(named) => part = named,
+            None => {
+                given.insert("split".to_owned(), word.to_owned());
+            }
+        }
+    }
+    Ok((Settings::resolve(&[&layer, &given])?, part))
+}
+
+/// Runs an evaluation with a progress bar.
+pub fn evaluate(evaluation: &Evaluation, learner: &dyn Learner, interrupt: &Interrupt) -> Result<Record> {
+    let mut bar = Bar::new("test", evaluation.episodes);
+    let record = evaluation.run(learner, |done| {
+        bar.show(done, String::new);
+        !interrupt.requested()
+    });
+    bar.finish();
+    let record = record?;
+    if (record.episodes as u64) < evaluation.episodes {
+        bail!("stopped after {} of {} test episodes; run it again", record.episodes, evaluation.episodes);
+    }
+    Ok(record)
+}
+
+/// The record in words.
+pub fn print(record: &Record) {
+    println!(
+        "{} ({}), {} {}:{}, {}-way {}-shot, norm {}: {:.2} ± {:.2} % over {} episodes ({:.0} per second, seed {})",
+        record.method,
+        record.encoder,
+        record.data,
+        record.partition,
+        record.split,
+        record.way,
+        record.shot,
+        record.norm,
+        100.0 * record.accuracy,
+        100.0 * record.ci95,
+        record.episodes,
+        record.episodes_per_second,
+        record.seed,
+    );
+}

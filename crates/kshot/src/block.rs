@@ -1,0 +1,91 @@
+//! The convolution block as a layer: weights, normalisation and its running averages.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, TensorData};
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal};
+
+use crate::norm::Pass;
+use crate::ops::conv_block::{self, BlockForm, EPSILON};
+
+/// Convolution → batch normalisation → activation → 2×2 max-pool, with the parts that `form` names.
+///
+/// The convolution has no bias: the normalisation's shift takes its place.
+#[derive(Module, Debug)]
+pub struct ConvBlock {
+    /// `[k, k, c_in, c_out]`.
+    pub weight: Param<Tensor<4>>,
+    /// Scale of the normalised values, `[c_out]`.
+    pub gamma: Param<Tensor<1>>,
+    /// Shift of the normalised values, `[c_out]`.
+    pub beta: Param<Tensor<1>>,
+    /// Running average of the batch means, `[c_out]`.
+    pub running_mean: Param<Tensor<1>>,
+    /// Running average of the (unbiased) batch variances, `[c_out]`.
+    pub running_variance: Param<Tensor<1>>,
+    #[module(skip)]
+    form: BlockForm,
+}
+
+impl ConvBlock {
+    /// A `kernel`×`kernel` block with weights drawn from N(0, 2 / fan-in) (He et al. 2015, eq. 10).
+    pub fn new(
+        kernel: usize,
+        c_in: usize,
+        c_out: usize,
+        form: BlockForm,
+        rng: &mut ChaCha8Rng,
+        device: &Device,
+    ) -> Self {
+        let fan_in = kernel * kernel * c_in;
+        let values = he_normal(fan_in, fan_in * c_out, rng);
+        let weight = TensorData::new(values, [kernel, kernel, c_in, c_out]);
+        Self {
+            weight: Param::from_data(weight, device),
+            gamma: Param::from_tensor(Tensor::ones([c_out], device)),
+            beta: Param::from_tensor(Tensor::zeros([c_out], device)),
+            running_mean: constant(Tensor::zeros([c_out], device)),
+            running_variance: constant(Tensor::ones([c_out], device)),
+            form,
+        }
+    }
+
+    /// `[n, height, width, c_in]` → `[n, out_height, out_width, c_out]`.
+    pub fn forward(&self, input: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+        let (weight, gamma, beta) = (self.weight.val(), self.gamma.val(), self.beta.val());
+        if pass.uses_running() {
+            let deviation = self.running_variance.val().add_scalar(EPSILON).sqrt();
+            let scale = gamma / deviation;
+            let shift = beta - self.running_mean.val() * scale.clone();
+            return conv_block::with_fixed_statistics(self.form, input, weight, scale, shift);
+        }
+        let [n, height, width, _] = input.dims();
+        let kernel = weight.dims()[0];
+        let values = n
+            * (height + 2 * self.form.padding + 1 - kernel)
+            * (width + 2 * self.form.padding + 1 - kernel);
+        let out = conv_block::with_batch_statistics(self.form, input, weight, gamma, beta);
+        let unbiased = values as f64 / (values.max(2) - 1) as f64;
+        pass.record(self.running_mean.id, out.mean);
+        pass.record(self.running_variance.id, out.variance.mul_scalar(unbiased));
+        out.output
+    }
+
+    /// Height or width of the output for an input of `side`.
+    pub fn output_side(side: usize, kernel: usize, form: BlockForm) -> usize {
+        let convolved = (side + 2 * form.padding + 1).saturating_sub(kernel);
+        if form.pool { convolved / 2 } else { convolved }
+    }
+}
+
+/// A parameter that gradients don't change.
+fn constant(value: Tensor<1>) -> Param<Tensor<1>> {
+    Param::from_tensor(value).set_require_grad(false)
+}
+
+/// `count` draws from N(0, 2 / `fan_in`).
+pub fn he_normal(fan_in: usize, count: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let deviation = (2.0 / fan_in as f32).sqrt();
+    let normal = Normal::new(0.0, deviation).unwrap_or_else(|_| unreachable!("a positive deviation"));
+    (0..count).map(|_| normal.sample(rng)).collect()
+}

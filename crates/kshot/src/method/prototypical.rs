@@ -1,0 +1,181 @@
+//! Prototypical networks.
+//!
+//! J. Snell, K. Swersky, R. Zemel: *Prototypical Networks for Few-shot Learning*, NeurIPS 2017.
+//!
+//! A class is represented by the mean of its support images' embeddings, its prototype (eq. 1):
+//! c_k = 1/|S_k| Σ_{(x,y) ∈ S_k} f(x). A query belongs to class k with probability
+//! softmax_k(−d(f(x̂), c_k)) (eq. 2), d being the squared Euclidean distance. Training minimises the
+//! mean negative log-probability of the true classes of the queries (algorithm 1), support and
+//! queries embedded in one forward pass.
+//!
+//! Deviations: none for `--distance euclidean`. The paper compares with cosine distance without
+//! saying its scale (section 2.7); `--distance cosine` multiplies the cosine by `--temperature`.
+
+use burn::module::Module;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Tensor, TensorData};
+
+use super::{Batch, Family, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
+use crate::encoder::Encoder;
+use crate::episode::Support;
+use crate::error::Error;
+use crate::learner::{Learner, erase};
+use crate::norm::{Norm, Pass};
+use crate::options::{OptionKind, OptionSpec};
+
+pub static SPEC: MethodSpec = MethodSpec {
+    name: "prototypical",
+    family: Family::Metric,
+    paper: "Snell, Swersky, Zemel 2017, Prototypical Networks for Few-shot Learning",
+    summary: "nearest class mean in a learned embedding",
+    options: &[
+        OptionSpec {
+            name: "distance",
+            kind: OptionKind::Choice(&["euclidean", "cosine"]),
+            default: "euclidean",
+            help: "squared Euclidean distance, or cosine similarity times the temperature",
+        },
+        OptionSpec {
+            name: "temperature",
+            kind: OptionKind::Number(1e-3, 1e3),
+            default: "10",
+            help: "factor of the cosine similarity",
+        },
+    ],
+    defaults: &[],
+    presets: &[
+        Preset {
+            name: "paper",
+            summary: "the paper's Omniglot protocol: Vinyals split, rotated classes everywhere, 60-way, \
+                      5 queries, Adam 1e-3 halved every 2,000 episodes (give --shot as the test's)",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "vinyals"),
+                ("rotations", "all"),
+                ("way", "60"),
+                ("query", "5"),
+                ("lr", "0.001"),
+                ("schedule", "halving"),
+                ("halve-every", "2000"),
+            ],
+        },
+        Preset {
+            name: "strict",
+            summary: "official 30/20 alphabet split, no rotated test classes, running statistics",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "official"),
+                ("rotations", "train"),
+                ("way", "60"),
+                ("query", "5"),
+                ("norm", "running"),
+            ],
+        },
+    ],
+    build,
+};
+
+/// The network; see the module.
+#[derive(Module, Debug)]
+pub struct Prototypical {
+    encoder: Encoder,
+    #[module(skip)]
+    distance: Distance,
+}
+
+/// How far a query is from a prototype.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Distance {
+    /// |f(x̂) − c|².
+    SquaredEuclidean,
+    /// −temperature · cos(f(x̂), c).
+    Cosine {
+        temperature: f32,
+    },
+}
+
+fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
+    let distance = match request.options.text("distance") {
+        "cosine" => Distance::Cosine { temperature: request.options.number("temperature") as f32 },
+        _ => Distance::SquaredEuclidean,
+    };
+    Ok(erase(Prototypical { encoder: request.encoder, distance }, request.device))
+}
+
+impl Method for Prototypical {
+    /// The prototypes, `[n_way, features]`.
+    type Task = Tensor<2>;
+
+    fn adapt(&self, support: &Support, norm: Norm) -> Result<Tensor<2>, Error> {
+        let embeddings = self.embed(support.images.clone(), norm);
+        Ok(prototypes(embeddings, &support.labels, support.n_way))
+    }
+
+    fn score(&self, task: &Tensor<2>, query: Tensor<4>, norm: Norm) -> Result<Scores, Error> {
+        Ok(Scores { logits: self.distance.logits(self.embed(query, norm), task.clone()) })
+    }
+
+    fn loss(&self, batch: &Batch, pass: &mut Pass) -> Result<Objective, Error> {
+        let n_support = batch.support.labels.len();
+        let images = Tensor::cat(vec![batch.support.images.clone(), batch.query.clone()], 0);
+        let embeddings = self.encoder.embed(images, pass);
+        let support = embeddings.clone().narrow(0, 0, n_support);
+        let query = embeddings.narrow(0, n_support, batch.query_labels.len());
+        let prototypes = prototypes(support, &batch.support.labels, batch.support.n_way);
+        let logits = self.distance.logits(query, prototypes);
+        let loss = negative_log_likelihood(logits.clone(), &batch.query_labels);
+        Ok(Objective { loss, logits })
+    }
+
+    fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2> {
+        self.encoder.embed(images, &mut Pass::evaluate(norm))
+    }
+}
+
+impl Distance {
+    /// `query` `[n_query, features]`, `prototypes` `[n_way, features]` → `[n_query, n_way]`.
+    fn logits(self, query: Tensor<2>, prototypes: Tensor<2>) -> Tensor<2> {
+        match self {
+            Self::SquaredEuclidean => {
+                let cross = query.clone().matmul(prototypes.clone().transpose());
+                let query = query.square().sum_dim(1);
+                let prototypes = prototypes.square().sum_dim(1).transpose();
+                cross.mul_scalar(2.0) - query - prototypes
+            }
+            Self::Cosine { temperature } => {
+                unit(query).matmul(unit(prototypes).transpose()).mul_scalar(temperature)
+            }
+        }
+    }
+}
+
+/// Rows of length 1 (a zero row stays zero).
+fn unit(rows: Tensor<2>) -> Tensor<2> {
+    let length = rows.clone().square().sum_dim(1).add_scalar(1e-16).sqrt();
+    rows / length
+}
+
+/// The mean embedding of each class: `embeddings` `[n_support, features]` → `[n_way, features]` (eq. 1).
+fn prototypes(embeddings: Tensor<2>, labels: &[usize], n_way: usize) -> Tensor<2> {
+    let mut counts = vec![0usize; n_way];
+    for &label in labels {
+        counts[label] += 1;
+    }
+    let mut mean = vec![0.0f32; n_way * labels.len()];
+    for (example, &label) in labels.iter().enumerate() {
+        mean[label * labels.len() + example] = 1.0 / counts[label] as f32;
+    }
+    let mean = Tensor::<2>::from_data(TensorData::new(mean, [n_way, labels.len()]), &embeddings.device());
+    mean.matmul(embeddings)
+}
+
+/// Mean over the queries of −log P(y | x̂, S).
+fn negative_log_likelihood(logits: Tensor<2>, labels: &[usize]) -> Tensor<1> {
+    let [n_query, n_way] = logits.dims();
+    let mut truth = vec![0.0f32; n_query * n_way];
+    for (query, &label) in labels.iter().enumerate() {
+        truth[query * n_way + label] = -1.0 / n_query as f32;
+    }
+    let truth = Tensor::<2>::from_data(TensorData::new(truth, [n_query, n_way]), &logits.device());
+    (log_softmax(logits, 1) * truth).sum()
+}

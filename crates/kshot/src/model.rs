@@ -1,0 +1,44 @@
+//! A learner from settings: the encoder and the method that they name, with fresh or given weights.
+
+use std::path::Path;
+
+use crate::data::ImageShape;
+use crate::encoder::EncoderRequest;
+use crate::error::Error;
+use crate::learner::Learner;
+use crate::method::MethodRequest;
+use crate::named::{self, Named};
+use crate::settings::Settings;
+use crate::{device, random};
+
+/// The stream of fresh weights below a training's seed.
+const INIT: u64 = 0x1717;
+
+/// A learner with fresh weights, a pure function of the settings' seed.
+///
+/// # Errors
+/// An encoder or method that can't be made so.
+pub fn fresh(settings: &Settings, image: ImageShape) -> Result<Box<dyn Learner>, Error> {
+    let device = device::find(settings.core.text("device"))?;
+    let mut rng = random::stream(settings.seed(), &[INIT]);
+    let request = EncoderRequest { image, options: &settings.encoder_options, device: &device };
+    let encoder = (settings.encoder.build)(&request, &mut rng)?;
+    let options = &settings.method_options;
+    (settings.method.build)(MethodRequest { encoder, options, device: &device, rng: &mut rng })
+}
+
+/// A learner with the weights of a checkpoint; `path` is where they came from.
+///
+/// # Errors
+/// As [`fresh`], and arrays that don't fit the model.
+pub fn with_weights(
+    settings: &Settings,
+    image: ImageShape,
+    weights: &[Named],
+    path: &Path,
+) -> Result<Box<dyn Learner>, Error> {
+    let mut learner = fresh(settings, image)?;
+    let values = named::to_parameters(learner.parameters(), weights, "", path, learner.device())?;
+    learner.write(&values);
+    Ok(learner)
+}

@@ -1,0 +1,217 @@
+//! Episodes from a dataset: (dataset, part, seed, index) → episode, a pure function.
+//!
+//! Any worker, in any order, on any machine makes the same episode; so training can prefetch,
+//! resume in the middle and be repeated bit for bit.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use rand::RngExt;
+use rand::seq::index;
+
+use crate::augment::Augment;
+use crate::data::{DataError, Dataset, Part};
+use crate::episode::{Episode, TaskShape};
+use crate::random;
+
+/// Which tasks are drawn: ways and shots may vary from episode to episode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskRange {
+    /// Classes per episode.
+    pub n_way: RangeInclusive<usize>,
+    /// Labelled examples per class.
+    pub n_shot: RangeInclusive<usize>,
+    /// Queries per class.
+    pub n_query: usize,
+}
+
+impl From<TaskShape> for TaskRange {
+    fn from(task: TaskShape) -> Self {
+        Self { n_way: task.n_way..=task.n_way, n_shot: task.n_shot..=task.n_shot, n_query: task.n_query }
+    }
+}
+
+/// Why no episode can be drawn.
+#[derive(Debug, thiserror::Error)]
+pub enum SamplerError {
+    /// More classes per episode than there are.
+    #[error(
+        "{dataset}, part {part}{within}: {n_way}-way episodes need {n_way} classes, there are {found}; \
+         lower --way or choose a part with more classes"
+    )]
+    TooFewClasses {
+        /// Dataset and partition.
+        dataset: String,
+        /// Part.
+        part: Part,
+        /// ` within one alphabet` when episodes stay inside a group.
+        within: &'static str,
+        /// Wanted.
+        n_way: usize,
+        /// Found.
+        found: usize,
+    },
+    /// A class has fewer examples than shots and queries together.
+    #[error(
+        "{dataset}, part {part}: class `{class}` has {found} examples, {n_shot} shots + {n_query} queries \
+         need {needed}; lower --shot or --query, or add examples"
+    )]
+    TooFewExamples {
+        /// Dataset and partition.
+        dataset: String,
+        /// Part.
+        part: Part,
+        /// The class.
+        class: String,
+        /// Shots.
+        n_shot: usize,
+        /// Queries.
+        n_query: usize,
+        /// Their sum.
+        needed: usize,
+        /// Examples there are.
+        found: usize,
+    },
+    /// A way, a shot or a query of zero, or an empty range.
+    #[error("way, shot and query must be at least 1 (ranges low-high), found {found}")]
+    EmptyTask {
+        /// The task.
+        found: String,
+    },
+    /// The dataset failed.
+    #[error(transparent)]
+    Data(#[from] DataError),
+}
+
+/// Draws episodes from one part of a dataset.
+#[derive(Clone)]
+pub struct Sampler {
+    dataset: Arc<dyn Dataset>,
+    part: Part,
+    tasks: TaskRange,
+    seed: u64,
+    /// Candidate class ranges: all classes, or one range per group that is large enough.
+    pools: Vec<std::ops::Range<usize>>,
+    augment: Augment,
+}
+
+impl Sampler {
+    /// Checks once that every episode can be drawn; `within_group` keeps an episode inside one
+    /// alphabet (groups with too few classes are left out).
+    ///
+    /// # Errors
+    /// Too few classes, or a class with too few examples, by name.
+    pub fn new(
+        dataset: Arc<dyn Dataset>,
+        part: Part,
+        tasks: TaskRange,
+        seed: u64,
+        within_group: bool,
+        augment: Augment,
+    ) -> Result<Self, SamplerError> {
+        if *tasks.n_way.start() == 0
+            || *tasks.n_shot.start() == 0
+            || tasks.n_query == 0
+            || tasks.n_way.is_empty()
+            || tasks.n_shot.is_empty()
+        {
+            return Err(SamplerError::EmptyTask { found: format!("{tasks:?}") });
+        }
+        let n_way = *tasks.n_way.end();
+        let table = dataset.classes(part);
+        let name = || format!("{} ({})", dataset.name(), dataset.partition());
+        let pools: Vec<_> = if within_group {
+            table.groups().iter().map(|(_, range)| range.clone()).filter(|range| range.len() >= n_way).collect()
+        } else if table.len() >= n_way {
+            std::iter::once(0..table.len()).collect()
+        } else {
+            Vec::new()
+        };
+        if pools.is_empty() {
+            let largest = table.groups().iter().map(|(_, range)| range.len()).max().unwrap_or(0);
+            return Err(SamplerError::TooFewClasses {
+                dataset: name(),
+                part,
+                within: if within_group { " within one alphabet" } else { "" },
+                n_way,
+                found: if within_group { largest } else { table.len() },
+            });
+        }
+        let needed = *tasks.n_shot.end() + tasks.n_query;
+        if let Some(class) = table.classes().iter().find(|class| class.n_examples < needed) {
+            return Err(SamplerError::TooFewExamples {
+                dataset: name(),
+                part,
+                class: class.name.clone(),
+                n_shot: *tasks.n_shot.end(),
+                n_query: tasks.n_query,
+                needed,
+                found: class.n_examples,
+            });
+        }
+        Ok(Self { dataset, part, tasks, seed, pools, augment })
+    }
+
+    /// The dataset that is drawn from.
+    pub fn dataset(&self) -> &Arc<dyn Dataset> {
+        &self.dataset
+    }
+
+    /// The part that is drawn from.
+    pub fn part(&self) -> Part {
+        self.part
+    }
+
+    /// Which tasks are drawn.
+    pub fn tasks(&self) -> &TaskRange {
+        &self.tasks
+    }
+
+    /// Episode number `index`.
+    ///
+    /// # Errors
+    /// A picture that can't be read.
+    pub fn episode(&self, index: u64) -> Result<Episode, SamplerError> {
+        let mut rng = random::stream(self.seed, &[self.part as u64, index]);
+        let n_way = draw(&mut rng, &self.tasks.n_way);
+        let n_shot = draw(&mut rng, &self.tasks.n_shot);
+        let task = TaskShape { n_way, n_shot, n_query: self.tasks.n_query };
+        let image = self.dataset.shape();
+        let pool = &self.pools[if self.pools.len() == 1 { 0 } else { rng.random_range(0..self.pools.len()) }];
+        let classes: Vec<usize> =
+            index::sample(&mut rng, pool.len(), n_way).into_iter().map(|offset| pool.start + offset).collect();
+        let table = self.dataset.classes(self.part).classes();
+        let mut episode = Episode {
+            task,
+            image,
+            support: vec![0.0; task.n_support() * image.len()],
+            query: vec![0.0; task.n_queries() * image.len()],
+            support_examples: Vec::with_capacity(task.n_support()),
+            query_examples: Vec::with_capacity(task.n_queries()),
+            classes,
+        };
+        for (label, &class) in episode.classes.iter().enumerate() {
+            let drawn = index::sample(&mut rng, table[class].n_examples, n_shot + task.n_query);
+            for (place, example) in drawn.into_iter().enumerate() {
+                let pixels = if place < n_shot {
+                    episode.support_examples.push(example);
+                    nth_image(&mut episode.support, label * n_shot + place, image.len())
+                } else {
+                    episode.query_examples.push(example);
+                    nth_image(&mut episode.query, label * task.n_query + place - n_shot, image.len())
+                };
+                self.dataset.read(self.part, class, example, pixels)?;
+            }
+        }
+        self.augment.apply(&mut episode, &mut rng);
+        Ok(episode)
+    }
+}
+
+fn draw(rng: &mut impl RngExt, range: &RangeInclusive<usize>) -> usize {
+    if range.start() == range.end() { *range.start() } else { rng.random_range(range.clone()) }
+}
+
+fn nth_image(pixels: &mut [f32], index: usize, len: usize) -> &mut [f32] {
+    &mut pixels[index * len..(index + 1) * len]
+}
