@@ -229,6 +229,9 @@ pub fn mark(style: &Style, n: usize, chance: &mut Chance) -> Stroke {
         closed: kind == Mark::Ring,
         dot: kind == Mark::Dot,
     };
+    if let (Relation::Apart(at), true) = (&mut stroke.relation, style.only_marks) {
+        *at = at.map(|x| 2.5 * x);
+    }
     if n > 0 && kind != Mark::Dot && chance.happens(0.3) {
         stroke.relation = relation(style, n, chance);
     }

@@ -156,7 +156,7 @@ impl Style {
                 .map(|usual| usual * chance.unit() * chance.unit()),
             size: chance.range(0.44, 0.6),
             aspect: chance.factor(0.15),
-            slant: 0.1 * chance.normal(),
+            slant: 0.065 * chance.normal(),
             offset: [0.012 * chance.normal(), 0.018 * chance.normal()],
         };
         for _ in 0..3 + chance.below(8) {
@@ -164,7 +164,15 @@ impl Style {
             style.primitives.push(primitive);
         }
         for _ in 0..1 + chance.below(3) {
-            let angle = [PI / 3.0, PI / 2.0, PI / 2.0, 0.6 * PI, 0.75 * PI, 0.85 * PI, PI][chance.below(7)];
+            let angle = [
+                PI / 3.0,
+                PI / 2.0,
+                PI / 2.0,
+                0.6 * PI,
+                0.75 * PI,
+                0.85 * PI,
+                0.4 * PI,
+            ][chance.below(7)];
             style.corners.push(angle);
         }
         let diagonal = chance.happens(0.5);
