@@ -6,9 +6,9 @@ use rayon::prelude::*;
 
 use crate::buffer::Buffer;
 use crate::dispatch::{Kernels, kernels};
-use crate::kernels::direct::Conv;
+use crate::engine::{Differentiator, Engine, Weight};
 use crate::kernels::epilogue::Spread;
-use crate::plan::{Bordered, Chunk, Layout, chunks, narrow, split};
+use crate::plan::{Chunk, Layout, chunks, narrow, split};
 use crate::saved::Saved;
 use crate::shape::BlockShape;
 
@@ -56,14 +56,15 @@ pub fn backward(
         shape,
         layout: Layout::of(shape),
         kernels: kernels(),
+        engine: Engine::of(shape),
         chunks: chunks(shape),
         saved,
         dout,
     };
     let sums = pass.sums();
     let factors = pass.factors(gamma, &sums);
-    let flipped = want_input.then(|| flip(shape, &pass.layout, w));
-    let (weight, input) = pass.gradients(x, flipped.as_deref(), &factors);
+    let w = want_input.then(|| Weight::backward(shape, &pass.layout, pass.kernels, pass.engine, w));
+    let (weight, input) = pass.gradients(x, w.as_ref(), &factors);
     let total = |of: fn(&Sums) -> &[f64]| {
         let mut total = vec![0.0; shape.c_out];
         for sums in &sums {
@@ -97,26 +98,11 @@ struct Factors {
     c: Buffer,
 }
 
-/// The weight for the convolution that gives the input gradient: `[kernel, kernel, c_out, c_in]`, both
-/// window axes reversed, channels rounded up.
-fn flip(shape: &BlockShape, layout: &Layout, w: &[f32]) -> Buffer {
-    let (taps, ci, co) = (shape.kernel * shape.kernel, shape.c_in, shape.c_out);
-    let mut flipped = Buffer::zeroed(taps * layout.c_out * layout.c_in);
-    for tap in 0..taps {
-        let to = &mut flipped[(taps - 1 - tap) * layout.c_out * layout.c_in..];
-        for c in 0..ci {
-            for o in 0..co {
-                to[o * layout.c_in + c] = w[(tap * ci + c) * co + o];
-            }
-        }
-    }
-    flipped
-}
-
 struct Pass<'a> {
     shape: &'a BlockShape,
     layout: Layout,
     kernels: &'static Kernels,
+    engine: Engine,
     chunks: Vec<Chunk>,
     saved: &'a Saved,
     dout: &'a [f32],
@@ -204,20 +190,12 @@ impl Pass<'_> {
         Factors { a, b, c }
     }
 
-    /// Weight gradient and, with the `flipped` weight, input gradient.
-    fn gradients(
-        &self,
-        x: &[f32],
-        flipped: Option<&[f32]>,
-        factors: &Factors,
-    ) -> (Vec<f32>, Option<Vec<f32>>) {
+    /// Weight gradient and, with the weight for it, input gradient.
+    fn gradients(&self, x: &[f32], w: Option<&Weight>, factors: &Factors) -> (Vec<f32>, Option<Vec<f32>>) {
         let (shape, layout) = (self.shape, &self.layout);
         let mut dx: Vec<f32> = Vec::new();
-        let mut dx_len = 0;
-        if flipped.is_some() {
-            dx_len = shape.image_len();
-            dx.reserve_exact(shape.input_len());
-        }
+        let dx_len = if w.is_some() { shape.image_len() } else { 0 };
+        dx.reserve_exact(dx_len * shape.images);
         let dxs = split(
             &self.chunks,
             dx_len,
@@ -225,7 +203,7 @@ impl Pass<'_> {
         );
         let parts: Vec<Buffer> = (&self.chunks, dxs)
             .into_par_iter()
-            .map(|(chunk, dx)| self.chunk_gradients(chunk, x, flipped, factors, dx))
+            .map(|(chunk, dx)| self.chunk_gradients(chunk, x, w, factors, dx))
             .collect();
         // SAFETY: every chunk has written its images' gradients, and together they are all images.
         unsafe { dx.set_len(dx_len * shape.images) };
@@ -234,7 +212,7 @@ impl Pass<'_> {
         for part in parts {
             dw.iter_mut().zip(part.iter()).for_each(|(sum, v)| *sum += v);
         }
-        (narrow(&dw, layout.c_out, shape.c_out), flipped.map(|_| dx))
+        (narrow(&dw, layout.c_out, shape.c_out), w.map(|_| dx))
     }
 
     /// The weight gradient from the images of one chunk; writes all of their input gradients to `dx`.
@@ -242,110 +220,44 @@ impl Pass<'_> {
         &self,
         chunk: &Chunk,
         x: &[f32],
-        flipped: Option<&[f32]>,
+        w: Option<&Weight>,
         factors: &Factors,
         dx: &mut [MaybeUninit<f32>],
     ) -> Buffer {
         let (shape, layout, kernels, saved) = (self.shape, &self.layout, self.kernels, self.saved);
         let (x_len, y_len, out_len) = (shape.image_len(), layout.conv_len(), layout.out_len());
-        let mut dw = Buffer::zeroed(shape.kernel * shape.kernel * shape.c_in * layout.c_out);
-        let mut x_bordered = Bordered::new((shape.height, shape.width), shape.padding, shape.c_in);
-        let mut dy = Bordered::new(layout.conv, layout.dy_border, layout.c_out);
-        let dy_row = dy.row();
-        // The input gradient has whole vectors of channels; other channel counts go through a copy.
-        let mut wide_dx = Buffer::take(if layout.c_in == shape.c_in {
-            0
-        } else {
-            x_len / shape.c_in * layout.c_in
-        });
-        let to_weight = Conv {
-            y_strides: (dy_row, layout.c_out),
-            ..layout.convolution(shape, layout.conv.0)
-        };
-        let to_input = Conv {
-            rows: shape.height,
-            columns: shape.width,
-            kernel: shape.kernel,
-            channels: layout.c_out,
-            x_strides: (dy_row, layout.c_out),
-            out_channels: layout.c_in,
-            y_strides: (shape.width * layout.c_in, layout.c_in),
-        };
+        let mut differentiator = Differentiator::new(shape, layout, kernels, self.engine, w);
         let at = chunk.group * layout.c_out;
         let affine = (factors.b[at..].as_ptr(), factors.c[at..].as_ptr());
-        let how = Spread {
-            rows: layout.conv.0,
-            columns: layout.conv.1,
-            pool: shape.pool,
-            dy_row,
-            factors: (factors.a[at..].as_ptr(), shape.norm.then_some(affine)),
-        };
-        for (k, image) in (chunk.start..chunk.end).enumerate() {
-            let x = x_bordered.fill(&x[image * x_len..][..x_len]);
-            let y = if shape.norm {
-                saved.y[image * y_len..].as_ptr()
-            } else {
-                std::ptr::null()
+        let factors = (factors.a[at..].as_ptr(), shape.norm.then_some(affine));
+        let pixels = layout.pixels(shape, layout.out.0);
+        let block = differentiator.block();
+        for first in (chunk.start..chunk.end).step_by(block) {
+            let count = block.min(chunk.end - first);
+            let dx = match w {
+                Some(_) => &mut dx[(first - chunk.start) * x_len..][..count * x_len],
+                None => &mut [],
             };
-            let codes = saved.codes.as_bytes()[image * out_len..].as_ptr();
-            let dout = self.dout[image * shape.out_image_len()..].as_ptr();
-            // SAFETY: image number `image` of each buffer; `dy` and `x` carry their borders.
-            unsafe {
-                let pixels = layout.pixels(shape, layout.out.0);
-                (kernels.spread)((&how, &pixels), (codes, y), dout, dy.inside_mut().as_mut_ptr());
-                let inside = dy.inside().as_ptr();
-                (kernels.weight_gradient)(&to_weight, x.as_ptr(), inside, dw.as_mut_ptr());
-            }
-            let Some(flipped) = flipped else {
-                continue;
-            };
-            let dx = &mut dx[k * x_len..][..x_len];
-            let to = if layout.c_in == shape.c_in {
-                dx.as_mut_ptr().cast()
-            } else {
-                wide_dx.as_mut_ptr()
-            };
-            // SAFETY: `dy` with its border gives `height` by `width` pixels, for which there is room at `to`.
-            unsafe { (kernels.convolve)(&to_input, dy.all().as_ptr(), flipped.as_ptr(), to) };
-            if layout.c_in != shape.c_in {
-                for (to, from) in dx
-                    .chunks_exact_mut(shape.c_in)
-                    .zip(wide_dx.chunks_exact(layout.c_in))
-                {
-                    for (to, from) in to.iter_mut().zip(from) {
-                        to.write(*from);
-                    }
-                }
-            }
+            differentiator.run(&x[first * x_len..][..count * x_len], dx, |k, dy, dy_row| {
+                let image = first + k;
+                let y = if shape.norm {
+                    saved.y[image * y_len..].as_ptr()
+                } else {
+                    std::ptr::null()
+                };
+                let codes = saved.codes.as_bytes()[image * out_len..].as_ptr();
+                let dout = self.dout[image * shape.out_image_len()..].as_ptr();
+                let how = Spread {
+                    rows: layout.conv.0,
+                    columns: layout.conv.1,
+                    pool: shape.pool,
+                    dy_row,
+                    factors,
+                };
+                // SAFETY: image number `image` of each buffer; `dy` is a map with rows `dy_row` apart.
+                unsafe { (kernels.spread)((&how, &pixels), (codes, y), dout, dy.as_mut_ptr()) };
+            });
         }
-        dw
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flipping_twice_gives_the_weight_again() {
-        let shape = BlockShape {
-            images: 1,
-            height: 4,
-            width: 4,
-            c_in: 16,
-            c_out: 16,
-            kernel: 3,
-            padding: 1,
-            pool: false,
-            norm: false,
-            groups: 1,
-            activation: crate::Activation::Identity,
-        };
-        let w: Vec<f32> = (0..shape.weight_len()).map(|i| i as f32).collect();
-        let layout = Layout::of(&shape);
-        let flipped = flip(&shape, &layout, &w);
-        assert_ne!(flipped[..], w[..]);
-        assert_eq!(flip(&shape, &layout, &flipped)[..], w[..]);
-        assert_eq!(flipped[0], w[8 * 256]);
+        differentiator.finish()
     }
 }

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::kernels::direct::Conv;
 use crate::kernels::epilogue::{Pixels, Pool, Spread};
+use crate::kernels::winograd::Tiling;
 use crate::simd::portable::Portable;
 
 /// The environment variable that names the instruction set to use.
@@ -152,6 +153,21 @@ macro_rules! with_list {
                 sums: (*mut f32, *mut f32));
             epilogue::spread(
                 how: (&Spread, &Pixels), from: (*const u8, *const f32), dout: *const f32, dy: *mut f32);
+            winograd::transform_weight(channels: (usize, usize), g: *const f32, u: *mut f32);
+            winograd::transform_weight_adjoint(channels: (usize, usize), u: *const f32, g: *mut f32);
+            winograd::transform_input(
+                tiling: &Tiling, image: usize, x: (*const f32, usize), v: *mut f32);
+            winograd::transform_input_adjoint(
+                tiling: &Tiling, image: usize, v: *const f32, dx: (*mut f32, usize));
+            winograd::transform_output(
+                tiling: &Tiling, image: usize, m: *const f32, y: (*mut f32, usize));
+            winograd::transform_output_adjoint(
+                tiling: &Tiling, image: usize, dy: (*const f32, usize), m: *mut f32);
+            winograd::multiply(
+                tiling: &Tiling, images: usize, v: *const f32, u: *const f32, m: *mut f32);
+            winograd::gradients(
+                tiling: &Tiling, images: usize, from: (*mut f32, *const f32), du: *mut f32,
+                ut: Option<*const f32>);
         }
     };
 }
@@ -188,7 +204,7 @@ with_list!(declare,);
 
 mod portable {
     use super::*;
-    use crate::kernels::{direct, epilogue};
+    use crate::kernels::{direct, epilogue, winograd};
     with_list!(compile, (Portable, Portable, [inline(never)]));
 }
 use portable::TABLE as PORTABLE;
@@ -196,7 +212,7 @@ use portable::TABLE as PORTABLE;
 #[cfg(target_arch = "aarch64")]
 mod neon {
     use super::*;
-    use crate::kernels::{direct, epilogue};
+    use crate::kernels::{direct, epilogue, winograd};
     use crate::simd::neon::Neon;
     with_list!(compile, (Neon, Neon::new(), [target_feature(enable = "neon")]));
 }
@@ -204,7 +220,7 @@ mod neon {
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use super::*;
-    use crate::kernels::{direct, epilogue};
+    use crate::kernels::{direct, epilogue, winograd};
     use crate::simd::avx2::Avx2;
     with_list!(
         compile,
@@ -215,7 +231,7 @@ mod avx2 {
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use super::*;
-    use crate::kernels::{direct, epilogue};
+    use crate::kernels::{direct, epilogue, winograd};
     use crate::simd::avx512::Avx512;
     with_list!(
         compile,

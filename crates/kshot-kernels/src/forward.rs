@@ -4,7 +4,8 @@ use rayon::prelude::*;
 
 use crate::buffer::Buffer;
 use crate::dispatch::{Kernels, kernels};
-use crate::plan::{Bordered, Chunk, Layout, chunks, split, widen};
+use crate::engine::{Convolver, Engine, Weight};
+use crate::plan::{Chunk, Layout, chunks, split, widen};
 use crate::saved::Saved;
 use crate::shape::BlockShape;
 use crate::statistics::Moments;
@@ -41,16 +42,8 @@ pub fn forward(
         ),
         ("out", out.len(), shape.output_len()),
     ]);
-    let layout = Layout::of(shape);
-    let pass = Pass {
-        shape,
-        layout,
-        kernels: kernels(),
-        chunks: chunks(shape),
-        x,
-        w: &weight(shape, &layout, w),
-    };
-    let mut saved = Saved::new(shape, &layout);
+    let pass = Pass::new(shape, x, w);
+    let mut saved = Saved::new(shape, &pass.layout);
     if shape.norm {
         pass.convolve_and_pool(gamma, &mut saved);
         saved.set_affine(gamma, beta, eps);
@@ -80,25 +73,10 @@ pub fn infer(shape: &BlockShape, x: &[f32], w: &[f32], scale: &[f32], shift: &[f
         ("out", out.len(), shape.output_len()),
     ]);
     let shape = &BlockShape { groups: 1, ..*shape };
-    let layout = Layout::of(shape);
-    let pass = Pass {
-        shape,
-        layout,
-        kernels: kernels(),
-        chunks: chunks(shape),
-        x,
-        w: &weight(shape, &layout, w),
-    };
-    let (scale, shift) = (
-        widen(scale, shape.c_out, layout.c_out),
-        widen(shift, shape.c_out, layout.c_out),
-    );
+    let pass = Pass::new(shape, x, w);
+    let wide = |values| widen(values, shape.c_out, pass.layout.c_out);
+    let (scale, shift) = (wide(scale), wide(shift));
     pass.all_at_once(&scale, &shift, None, out);
-}
-
-/// The weight with its output channels rounded up to whole vectors.
-fn weight(shape: &BlockShape, layout: &Layout, w: &[f32]) -> Buffer {
-    widen(w, shape.c_out, layout.c_out)
 }
 
 /// What the passes over a batch have in common.
@@ -106,16 +84,35 @@ struct Pass<'a> {
     shape: &'a BlockShape,
     layout: Layout,
     kernels: &'static Kernels,
+    engine: Engine,
     chunks: Vec<Chunk>,
     x: &'a [f32],
-    w: &'a [f32],
+    weight: Weight,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    fn new(shape: &'a BlockShape, x: &'a [f32], w: &[f32]) -> Self {
+        let (layout, kernels, engine) = (Layout::of(shape), kernels(), Engine::of(shape));
+        let weight = Weight::forward(shape, &layout, kernels, engine, w);
+        Self {
+            shape,
+            layout,
+            kernels,
+            engine,
+            chunks: chunks(shape),
+            x,
+            weight,
+        }
+    }
+
     /// The input images of a chunk.
-    fn images(&self, chunk: &Chunk) -> impl Iterator<Item = &[f32]> {
+    fn images(&self, chunk: &Chunk) -> &[f32] {
         let len = self.shape.image_len();
-        self.x[chunk.start * len..chunk.end * len].chunks_exact(len)
+        &self.x[chunk.start * len..chunk.end * len]
+    }
+
+    fn convolver(&self) -> Convolver<'_> {
+        Convolver::new(self.shape, &self.layout, self.kernels, self.engine, &self.weight)
     }
 
     /// Fills `y`, the pooled map, the winners' numbers and the statistics.
@@ -139,28 +136,27 @@ impl Pass<'_> {
             .into_par_iter()
             .map(|(chunk, ys, pooled, codes)| {
                 let mut moments = Moments::empty(layout.c_out);
-                let mut bordered = Bordered::new((shape.height, shape.width), shape.padding, shape.c_in);
+                let mut convolver = self.convolver();
                 let mut mean = Buffer::take(2 * layout.c_out);
                 let (mean, squares) = mean.split_at_mut(layout.c_out);
-                for (k, image) in self.images(chunk).enumerate() {
-                    let x = bordered.fill(image);
-                    let y = &mut ys[k * y_len..][..y_len];
-                    // SAFETY: `x` has the border, `y` a whole map, `w` all taps; see `Layout`.
-                    unsafe {
-                        let conv = layout.convolution(shape, layout.conv.0);
-                        (kernels.convolve)(&conv, x.as_ptr(), self.w.as_ptr(), y.as_mut_ptr());
-                        let size = (layout.conv.0, layout.conv.1, layout.c_out);
-                        (kernels.moments)(size, y.as_ptr(), mean.as_mut_ptr(), squares.as_mut_ptr());
-                    }
-                    moments.add(layout.conv.0 * layout.conv.1, mean, squares);
-                    if shape.pool {
-                        let pooled = &mut pooled[k * out_len..][..out_len];
-                        let codes = &mut codes[k * out_len..][..out_len];
-                        // SAFETY: whole windows of `y`; `pooled` and `codes` have a place for each.
+                let block = convolver.block();
+                let images = self.images(chunk).chunks(block * shape.image_len());
+                for (k, (images, ys)) in images.zip(ys.chunks_mut(block * y_len)).enumerate() {
+                    convolver.run(images, ys);
+                    for (b, y) in ys.chunks_exact(y_len).enumerate() {
+                        // SAFETY: `y` is a whole map, `mean` and `squares` a vector of channels.
                         unsafe {
+                            let size = (layout.conv.0, layout.conv.1, layout.c_out);
+                            (kernels.moments)(size, y.as_ptr(), mean.as_mut_ptr(), squares.as_mut_ptr());
+                        }
+                        moments.add(layout.conv.0 * layout.conv.1, mean, squares);
+                        if shape.pool {
+                            let at = (k * block + b) * out_len;
+                            let pooled = pooled[at..][..out_len].as_mut_ptr();
+                            let codes = codes[at..][..out_len].as_mut_ptr();
                             let pool = layout.pool(layout.out.0);
-                            let (pooled, codes) = (pooled.as_mut_ptr(), codes.as_mut_ptr());
-                            (kernels.pool)(&pool, y.as_ptr(), sign.as_ptr(), pooled, codes);
+                            // SAFETY: whole windows of `y`; `pooled` and `codes` have a place for each.
+                            unsafe { (kernels.pool)(&pool, y.as_ptr(), sign.as_ptr(), pooled, codes) };
                         }
                     }
                 }
@@ -199,16 +195,14 @@ impl Pass<'_> {
             });
     }
 
-    /// Convolution, scale and shift, activation and pool in one go, a strip of rows at a time.
+    /// Convolution, scale and shift, activation and pool in one go, as many rows at a time as stay in the cache.
     fn all_at_once(&self, scale: &[f32], shift: &[f32], codes: Option<&mut Buffer>, out: &mut [f32]) {
-        let (shape, layout, kernels) = (self.shape, &self.layout, self.kernels);
+        let (shape, layout) = (self.shape, &self.layout);
         let sign: Vec<f32> = scale
             .iter()
             .map(|s| if *s == 0.0 { 0.0 } else { s.signum() })
             .collect();
         let channels = layout.c_out;
-        let rows = if shape.pool { 2 } else { 1 };
-        let strip_len = layout.out.1 * channels;
         let mut nothing = Buffer::take(0);
         let (kept, codes) = match codes {
             Some(codes) => (layout.out_len(), codes),
@@ -219,41 +213,92 @@ impl Pass<'_> {
         (&self.chunks, codes, outs)
             .into_par_iter()
             .for_each(|(chunk, codes, out)| {
-                let mut bordered = Bordered::new((shape.height, shape.width), shape.padding, shape.c_in);
-                let mut strip = Buffer::take(rows * layout.conv.1 * channels);
-                let mut pooled = Buffer::take(strip_len);
-                let mut unkept = Buffer::take_bytes(strip_len);
-                let affine = (
-                    scale[chunk.group * channels..].as_ptr(),
-                    shift[chunk.group * channels..].as_ptr(),
-                );
-                let sign = &sign[chunk.group * channels..][..channels];
-                for (k, image) in self.images(chunk).enumerate() {
-                    let x = bordered.fill(image);
-                    let out = &mut out[k * shape.out_image_len()..][..shape.out_image_len()];
-                    for (i, out) in out.chunks_exact_mut(layout.out.1 * shape.c_out).enumerate() {
-                        let x = &x[i * rows * layout.bordered.1 * shape.c_in..];
-                        let codes = if kept > 0 {
-                            &mut codes[k * kept + i * strip_len..][..strip_len]
-                        } else {
-                            &mut unkept.as_bytes_mut()[..strip_len]
-                        };
-                        // SAFETY: `x` starts at the strip's first row and holds the window's rows below it; `strip`
-                        // has `rows` rows, the others one row of the output.
-                        unsafe {
-                            let conv = layout.convolution(shape, rows);
-                            (kernels.convolve)(&conv, x.as_ptr(), self.w.as_ptr(), strip.as_mut_ptr());
-                            let mut from = strip.as_ptr();
-                            if shape.pool {
-                                let (to, codes) = (pooled.as_mut_ptr(), codes.as_mut_ptr());
-                                (kernels.pool)(&layout.pool(1), strip.as_ptr(), sign.as_ptr(), to, codes);
-                                from = to;
-                            }
-                            let codes = (codes.as_mut_ptr(), shape.pool);
-                            (kernels.finish)(&layout.pixels(shape, 1), from, affine, codes, out.as_mut_ptr());
+                let mut convolver = self.convolver();
+                let of_group = chunk.group * channels..(chunk.group + 1) * channels;
+                let mut tail = Tail {
+                    affine: (&scale[of_group.clone()], &shift[of_group.clone()]),
+                    sign: &sign[of_group],
+                    pooled: Buffer::take(layout.out_len()),
+                    unkept: Buffer::take_bytes(layout.out_len()),
+                };
+                if self.engine == Engine::Direct {
+                    let rows = if shape.pool { 2 } else { 1 };
+                    let mut strip = Buffer::take(rows * layout.conv.1 * channels);
+                    for (k, image) in self.images(chunk).chunks_exact(shape.image_len()).enumerate() {
+                        convolver.place(image);
+                        let out = &mut out[k * shape.out_image_len()..][..shape.out_image_len()];
+                        for (i, out) in out.chunks_exact_mut(layout.out.1 * shape.c_out).enumerate() {
+                            convolver.run_rows(i * rows, rows, &mut strip);
+                            let len = layout.out.1 * channels;
+                            let codes = (kept > 0).then(|| &mut codes[k * kept + i * len..][..len]);
+                            self.finish_rows(1, &mut tail, &strip, codes, out);
                         }
+                    }
+                    return;
+                }
+                let block = convolver.block();
+                let mut ys = Buffer::take(block * layout.conv_len());
+                for (k, images) in self.images(chunk).chunks(block * shape.image_len()).enumerate() {
+                    let count = images.len() / shape.image_len();
+                    let ys = &mut ys[..count * layout.conv_len()];
+                    convolver.run(images, ys);
+                    for (b, y) in ys.chunks_exact(layout.conv_len()).enumerate() {
+                        let image = k * block + b;
+                        let out = &mut out[image * shape.out_image_len()..][..shape.out_image_len()];
+                        let codes = (kept > 0).then(|| &mut codes[image * kept..][..kept]);
+                        self.finish_rows(layout.out.0, &mut tail, y, codes, out);
                     }
                 }
             });
     }
+
+    /// Pool, scale, shift and activation of the first `rows` output rows that `y` gives.
+    fn finish_rows(
+        &self,
+        rows: usize,
+        tail: &mut Tail<'_>,
+        y: &[f32],
+        codes: Option<&mut [u8]>,
+        out: &mut [f32],
+    ) {
+        let (shape, layout, kernels) = (self.shape, &self.layout, self.kernels);
+        let Tail {
+            affine: (scale, shift),
+            sign,
+            pooled,
+            unkept,
+        } = tail;
+        let codes = codes.unwrap_or(unkept.as_bytes_mut());
+        let y_rows = if shape.pool { 2 * rows } else { rows };
+        assert!(
+            y.len() >= y_rows * layout.conv.1 * layout.c_out
+                && out.len() == rows * layout.out.1 * shape.c_out
+        );
+        let mut from = y.as_ptr();
+        // SAFETY: `y` has the rows, as just checked; `pooled` and `codes` have room for as many rows of the output.
+        unsafe {
+            if shape.pool {
+                let pool = layout.pool(rows);
+                (kernels.pool)(
+                    &pool,
+                    from,
+                    sign.as_ptr(),
+                    pooled.as_mut_ptr(),
+                    codes.as_mut_ptr(),
+                );
+                from = pooled.as_ptr();
+            }
+            let affine = (scale.as_ptr(), shift.as_ptr());
+            let codes = (codes.as_mut_ptr(), shape.pool);
+            (kernels.finish)(&layout.pixels(shape, rows), from, affine, codes, out.as_mut_ptr());
+        }
+    }
+}
+
+/// What follows the convolution in [`Pass::all_at_once`], and its scratch.
+struct Tail<'a> {
+    affine: (&'a [f32], &'a [f32]),
+    sign: &'a [f32],
+    pooled: Buffer,
+    unkept: Buffer,
 }

@@ -5,3 +5,4 @@
 
 pub mod direct;
 pub mod epilogue;
+pub mod winograd;

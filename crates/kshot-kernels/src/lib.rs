@@ -3,6 +3,7 @@
 mod backward;
 mod buffer;
 mod dispatch;
+mod engine;
 mod forward;
 mod kernels;
 pub mod plain;

@@ -3,6 +3,8 @@
 //! The cut is a function of the shape alone: a sum over chunks, taken in their order, has the same bits
 //! however many threads there are.
 
+use std::mem::MaybeUninit;
+
 use crate::buffer::Buffer;
 use crate::kernels::direct::Conv;
 use crate::kernels::epilogue::{Pixels, Pool};
@@ -74,8 +76,6 @@ pub struct Layout {
     pub bordered: (usize, usize),
     /// Border around `dy` where its convolution gives the input gradient.
     pub dy_border: usize,
-    /// Size of `dy` with its border.
-    pub dy_bordered: (usize, usize),
 }
 
 impl Layout {
@@ -89,7 +89,6 @@ impl Layout {
             out: (shape.out_height(), shape.out_width()),
             bordered: (shape.height + 2 * shape.padding, shape.width + 2 * shape.padding),
             dy_border,
-            dy_bordered: (conv.0 + 2 * dy_border, conv.1 + 2 * dy_border),
         }
     }
 
@@ -101,16 +100,6 @@ impl Layout {
     /// Elements of the output for one image, inside the crate.
     pub fn out_len(&self) -> usize {
         self.out.0 * self.out.1 * self.c_out
-    }
-
-    /// Elements of an input image with its border.
-    pub fn bordered_len(&self, shape: &BlockShape) -> usize {
-        self.bordered.0 * self.bordered.1 * shape.c_in
-    }
-
-    /// Elements of `dy` with its border.
-    pub fn dy_len(&self) -> usize {
-        self.dy_bordered.0 * self.dy_bordered.1 * self.c_out
     }
 
     /// The convolution of `rows` rows into a dense map.
@@ -203,6 +192,22 @@ impl Bordered {
     /// Everything, border included.
     pub fn all(&self) -> &[f32] {
         &self.buffer
+    }
+
+    /// Everything, border included. What is written to the border stays there.
+    pub fn all_mut(&mut self) -> &mut [f32] {
+        &mut self.buffer
+    }
+
+    /// Copies the middle into a dense image, all of it.
+    pub fn copy_to(&self, image: &mut [MaybeUninit<f32>]) {
+        let inner = (self.width - 2 * self.border) * self.channels;
+        for (to, from) in image
+            .chunks_exact_mut(inner)
+            .zip(self.inside().chunks(self.row()))
+        {
+            to.write_copy_of_slice(&from[..inner]);
+        }
     }
 
     /// From the first pixel inside the border; rows are [`Self::row`] apart.

@@ -7,7 +7,7 @@ const TILE: usize = 6;
 
 /// Start and size of tile `index` when `count` is split into `parts` of nearly equal size.
 #[inline(always)]
-fn tile(count: usize, parts: usize, index: usize) -> (usize, usize) {
+pub(super) fn tile(count: usize, parts: usize, index: usize) -> (usize, usize) {
     let (size, larger) = (count / parts, count % parts);
     (
         index * size + index.min(larger),

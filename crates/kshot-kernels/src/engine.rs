@@ -1,0 +1,499 @@
+//! The two ways to convolve, behind one face: a worker takes a few images at a time.
+
+use std::mem::MaybeUninit;
+
+use crate::buffer::Buffer;
+use crate::dispatch::Kernels;
+use crate::kernels::direct::Conv;
+use crate::kernels::winograd::Tiling;
+use crate::plan::{Bordered, Layout, widen};
+use crate::shape::{BlockShape, CHANNEL_STEP};
+
+/// How a convolution is computed. It follows from the shape alone, so that bits do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Tap by tap, one image at a time.
+    Direct,
+    /// F(4×4, 3×3), with tiles of so many images at a time.
+    Winograd {
+        /// Images per block.
+        block: usize,
+    },
+}
+
+/// Most floats that a transformed weight may have: beyond, the partial sums of its gradient cost too much.
+const MOST_TRANSFORMED: usize = 36 * 256 * 256;
+
+/// Products per pair of channels that a block of images should come to. Fewer, and the transformed weight is read
+/// too often; many more, and the transformed images leave the cache. Speed hardly depends on it in between.
+const WANTED_PRODUCTS: usize = 960;
+
+impl Engine {
+    /// The faster of the two for this shape.
+    pub fn of(shape: &BlockShape) -> Self {
+        let size = (shape.conv_height(), shape.conv_width());
+        let whole = shape.c_in.is_multiple_of(CHANNEL_STEP) && shape.c_out.is_multiple_of(CHANNEL_STEP);
+        if shape.kernel != 3 || !whole || Tiling::u_len((shape.c_in, shape.c_out)) > MOST_TRANSFORMED {
+            return Self::Direct;
+        }
+        let products = Tiling::products(size);
+        let worth_it = 2 * products <= 9 * size.0 * size.1 && products * shape.images >= 8 * 36;
+        if !worth_it {
+            return Self::Direct;
+        }
+        Self::Winograd {
+            block: (WANTED_PRODUCTS / products).clamp(1, 64),
+        }
+    }
+}
+
+/// The weight as an engine wants it, for a whole batch.
+pub enum Weight {
+    /// `[taps, c_in, channels]`
+    Direct(Buffer),
+    /// Transformed.
+    Winograd(Buffer),
+}
+
+impl Weight {
+    /// For the forward pass.
+    pub fn forward(
+        shape: &BlockShape,
+        layout: &Layout,
+        kernels: &Kernels,
+        engine: Engine,
+        w: &[f32],
+    ) -> Self {
+        match engine {
+            Engine::Direct => Self::Direct(widen(w, shape.c_out, layout.c_out)),
+            Engine::Winograd { .. } => Self::transformed(kernels, (shape.c_in, shape.c_out), w),
+        }
+    }
+
+    /// For the input gradient.
+    pub fn backward(
+        shape: &BlockShape,
+        layout: &Layout,
+        kernels: &Kernels,
+        engine: Engine,
+        w: &[f32],
+    ) -> Self {
+        match engine {
+            Engine::Direct => Self::Direct(flip(shape, layout, w)),
+            Engine::Winograd { .. } => {
+                Self::transformed(kernels, (shape.c_out, shape.c_in), &transpose(shape, w))
+            }
+        }
+    }
+
+    fn transformed(kernels: &Kernels, channels: (usize, usize), w: &[f32]) -> Self {
+        let mut u = Buffer::take(Tiling::u_len(channels));
+        // SAFETY: `w` has nine taps of these channels, which are multiples of 16, and `u` room for the result.
+        unsafe { (kernels.transform_weight)(channels, w.as_ptr(), u.as_mut_ptr()) };
+        Self::Winograd(u)
+    }
+
+    fn as_ptr(&self) -> *const f32 {
+        match self {
+            Self::Direct(buffer) | Self::Winograd(buffer) => buffer.as_ptr(),
+        }
+    }
+}
+
+/// Calls `to(c, o)` for all pairs of channels, in blocks that stay in the cache on both sides.
+fn each_pair((c_in, c_out): (usize, usize), mut to: impl FnMut(usize, usize)) {
+    for first in (0..c_in).step_by(16) {
+        for o in 0..c_out {
+            for c in first..(first + 16).min(c_in) {
+                to(c, o);
+            }
+        }
+    }
+}
+
+/// The weight for the convolution that gives the input gradient: `[kernel, kernel, c_out, c_in]`, both
+/// window axes reversed, channels rounded up.
+fn flip(shape: &BlockShape, layout: &Layout, w: &[f32]) -> Buffer {
+    let (taps, ci, co) = (shape.kernel * shape.kernel, shape.c_in, shape.c_out);
+    let mut flipped = Buffer::zeroed(taps * layout.c_out * layout.c_in);
+    for tap in 0..taps {
+        let to = &mut flipped[(taps - 1 - tap) * layout.c_out * layout.c_in..];
+        let from = &w[tap * ci * co..];
+        each_pair((ci, co), |c, o| to[o * layout.c_in + c] = from[c * co + o]);
+    }
+    flipped
+}
+
+/// `[taps, c_out, c_in]`
+fn transpose(shape: &BlockShape, w: &[f32]) -> Buffer {
+    let (ci, co) = (shape.c_in, shape.c_out);
+    let mut transposed = Buffer::take(w.len());
+    for (to, from) in transposed.chunks_exact_mut(ci * co).zip(w.chunks_exact(ci * co)) {
+        each_pair((ci, co), |c, o| to[o * ci + c] = from[c * co + o]);
+    }
+    transposed
+}
+
+/// One thread's means to convolve images.
+pub struct Convolver<'a> {
+    shape: &'a BlockShape,
+    layout: &'a Layout,
+    kernels: &'a Kernels,
+    weight: &'a Weight,
+    x: Bordered,
+    winograd: Option<(Tiling, Buffer, Buffer)>,
+    block: usize,
+}
+
+impl<'a> Convolver<'a> {
+    pub fn new(
+        shape: &'a BlockShape,
+        layout: &'a Layout,
+        kernels: &'a Kernels,
+        engine: Engine,
+        weight: &'a Weight,
+    ) -> Self {
+        let block = match engine {
+            Engine::Direct => 1,
+            Engine::Winograd { block } => block,
+        };
+        let winograd = matches!(engine, Engine::Winograd { .. }).then(|| {
+            let tiling = Tiling::new(layout.conv, block, (shape.c_in, shape.c_out));
+            let (v, m) = (Buffer::take(tiling.v_len()), Buffer::take(tiling.m_len()));
+            (tiling, v, m)
+        });
+        let x = Bordered::new((shape.height, shape.width), shape.padding, shape.c_in);
+        Self {
+            shape,
+            layout,
+            kernels,
+            weight,
+            x,
+            winograd,
+            block,
+        }
+    }
+
+    /// Most images that [`Self::run`] takes at a time.
+    pub fn block(&self) -> usize {
+        self.block
+    }
+
+    /// Convolves up to [`Self::block`] dense images into dense maps.
+    pub fn run(&mut self, images: &[f32], ys: &mut [f32]) {
+        let (shape, layout, kernels) = (self.shape, self.layout, self.kernels);
+        let (x_row, y_row) = (self.x.row(), layout.conv.1 * layout.c_out);
+        let w = self.weight.as_ptr();
+        let images = images.chunks_exact(shape.image_len());
+        let count = images.len();
+        assert!(count <= self.block && ys.len() == count * layout.conv_len());
+        let Some((tiling, v, m)) = &mut self.winograd else {
+            let conv = layout.convolution(shape, layout.conv.0);
+            for (image, y) in images.zip(ys.chunks_exact_mut(layout.conv_len())) {
+                let x = self.x.fill(image);
+                // SAFETY: `x` has the border, `y` a whole map, `w` all taps; see `Layout`.
+                unsafe { (kernels.convolve)(&conv, x.as_ptr(), w, y.as_mut_ptr()) };
+            }
+            return;
+        };
+        for (k, image) in images.enumerate() {
+            let x = self.x.fill(image);
+            // SAFETY: `x` has the border, and `v` room for `block` images.
+            unsafe { (kernels.transform_input)(tiling, k, (x.as_ptr(), x_row), v.as_mut_ptr()) };
+        }
+        // SAFETY: `v`, `w` and `m` have the tiling's sizes.
+        unsafe { (kernels.multiply)(tiling, count, v.as_ptr(), w, m.as_mut_ptr()) };
+        for (k, y) in ys.chunks_exact_mut(layout.conv_len()).enumerate() {
+            // SAFETY: `y` is a whole map.
+            unsafe { (kernels.transform_output)(tiling, k, m.as_ptr(), (y.as_mut_ptr(), y_row)) };
+        }
+    }
+
+    /// Convolves only the output rows from `first` on, `rows` of them, of an image that was given to
+    /// [`Self::place`]; direct convolution only.
+    pub fn run_rows(&self, first: usize, rows: usize, y: &mut [f32]) {
+        let Weight::Direct(w) = self.weight else {
+            unreachable!("strips of rows are for the direct convolution");
+        };
+        assert!(
+            first + rows <= self.layout.conv.0 && y.len() >= rows * self.layout.conv.1 * self.layout.c_out
+        );
+        let x = &self.x.all()[first * self.x.row()..];
+        let conv = self.layout.convolution(self.shape, rows);
+        // SAFETY: `x` starts at the first row and holds the window's rows below the last one.
+        unsafe { (self.kernels.convolve)(&conv, x.as_ptr(), w.as_ptr(), y.as_mut_ptr()) };
+    }
+
+    /// Puts an image in place for [`Self::run_rows`].
+    pub fn place(&mut self, image: &[f32]) {
+        self.x.fill(image);
+    }
+}
+
+/// One thread's means to turn `dy` into gradients, and its sum of the weight's.
+pub struct Differentiator<'a> {
+    shape: &'a BlockShape,
+    layout: &'a Layout,
+    kernels: &'a Kernels,
+    /// The weight for the input gradient, where it is wanted.
+    weight: Option<&'a Weight>,
+    x: Bordered,
+    /// Where `dy` of one image is put; its border is that of the direct input gradient.
+    dy: Bordered,
+    dw: Buffer,
+    dx: Buffer,
+    winograd: Option<Transformed>,
+    block: usize,
+}
+
+struct Transformed {
+    tiling: Tiling,
+    v: Buffer,
+    m: Buffer,
+    du: Buffer,
+    dx: Bordered,
+}
+
+impl<'a> Differentiator<'a> {
+    pub fn new(
+        shape: &'a BlockShape,
+        layout: &'a Layout,
+        kernels: &'a Kernels,
+        engine: Engine,
+        weight: Option<&'a Weight>,
+    ) -> Self {
+        let size = (shape.height, shape.width);
+        let x = Bordered::new(size, shape.padding, shape.c_in);
+        let dw = Buffer::zeroed(shape.kernel * shape.kernel * shape.c_in * layout.c_out);
+        let direct = Self {
+            shape,
+            layout,
+            kernels,
+            weight,
+            x,
+            dy: Bordered::new(layout.conv, layout.dy_border, layout.c_out),
+            dw,
+            dx: Buffer::take(if layout.c_in == shape.c_in {
+                0
+            } else {
+                size.0 * size.1 * layout.c_in
+            }),
+            winograd: None,
+            block: 1,
+        };
+        let Engine::Winograd { block } = engine else {
+            return direct;
+        };
+        let tiling = Tiling::new(layout.conv, block, (shape.c_in, shape.c_out));
+        let transformed = Transformed {
+            v: Buffer::take(tiling.v_len()),
+            m: Buffer::take(tiling.m_len()),
+            du: Buffer::zeroed(Tiling::u_len((shape.c_in, shape.c_out))),
+            dx: Bordered::new(size, shape.padding, shape.c_in),
+            tiling,
+        };
+        Self {
+            dy: Bordered::new(layout.conv, 0, layout.c_out),
+            winograd: Some(transformed),
+            block,
+            ..direct
+        }
+    }
+
+    /// Most images that [`Self::run`] takes at a time.
+    pub fn block(&self) -> usize {
+        self.block
+    }
+
+    /// Adds the weight gradient of up to [`Self::block`] images and writes their input gradients, where they are
+    /// wanted, all of them. `fill(k, dy, row)` writes `dy` of image `k`, rows `row` floats apart.
+    pub fn run(
+        &mut self,
+        images: &[f32],
+        dx: &mut [MaybeUninit<f32>],
+        mut fill: impl FnMut(usize, &mut [f32], usize),
+    ) {
+        let (shape, kernels) = (self.shape, self.kernels);
+        let (x_len, x_row, dy_row) = (shape.image_len(), self.x.row(), self.dy.row());
+        let images = images.chunks_exact(x_len);
+        let count = images.len();
+        assert!(count <= self.block && (self.weight.is_none() || dx.len() == count * x_len));
+        let Some(Transformed {
+            tiling,
+            v,
+            m,
+            du,
+            dx: sum,
+        }) = &mut self.winograd
+        else {
+            for (k, image) in images.enumerate() {
+                self.x.fill(image);
+                fill(k, self.dy.inside_mut(), dy_row);
+                let dx = if self.weight.is_some() {
+                    &mut dx[k * x_len..][..x_len]
+                } else {
+                    &mut []
+                };
+                self.run_direct(dx);
+            }
+            return;
+        };
+        for (k, image) in images.enumerate() {
+            let x = self.x.fill(image);
+            fill(k, self.dy.inside_mut(), dy_row);
+            // SAFETY: `x` has the border, `dy` is a whole map, `v` and `m` have room for `block` images.
+            unsafe {
+                (kernels.transform_input)(tiling, k, (x.as_ptr(), x_row), v.as_mut_ptr());
+                (kernels.transform_output_adjoint)(
+                    tiling,
+                    k,
+                    (self.dy.all().as_ptr(), dy_row),
+                    m.as_mut_ptr(),
+                );
+            }
+        }
+        let weight = self.weight.map(Weight::as_ptr);
+        // SAFETY: all have the tiling's sizes.
+        unsafe {
+            (kernels.gradients)(
+                tiling,
+                count,
+                (v.as_mut_ptr(), m.as_ptr()),
+                du.as_mut_ptr(),
+                weight,
+            )
+        };
+        if weight.is_some() {
+            for (k, dx) in dx.chunks_exact_mut(x_len).enumerate() {
+                let all = sum.all_mut();
+                all.fill(0.0);
+                // SAFETY: `all` has the size of `x` with its border.
+                unsafe {
+                    (kernels.transform_input_adjoint)(tiling, k, v.as_ptr(), (all.as_mut_ptr(), x_row))
+                };
+                sum.copy_to(dx);
+            }
+        }
+    }
+
+    fn run_direct(&mut self, dx: &mut [MaybeUninit<f32>]) {
+        let (shape, layout, kernels) = (self.shape, self.layout, self.kernels);
+        let dy_row = self.dy.row();
+        let conv = Conv {
+            y_strides: (dy_row, layout.c_out),
+            ..layout.convolution(shape, layout.conv.0)
+        };
+        let inside = self.dy.inside().as_ptr();
+        // SAFETY: `x` has its border, `dy` is a whole map, `dw` has all taps.
+        unsafe { (kernels.weight_gradient)(&conv, self.x.all().as_ptr(), inside, self.dw.as_mut_ptr()) };
+        let Some(weight) = self.weight else {
+            return;
+        };
+        let conv = Conv {
+            rows: shape.height,
+            columns: shape.width,
+            kernel: shape.kernel,
+            channels: layout.c_out,
+            x_strides: (dy_row, layout.c_out),
+            out_channels: layout.c_in,
+            y_strides: (shape.width * layout.c_in, layout.c_in),
+        };
+        // The input gradient comes in whole vectors of channels; other channel counts go through a copy.
+        let dense = layout.c_in == shape.c_in;
+        let to = if dense {
+            dx.as_mut_ptr().cast()
+        } else {
+            self.dx.as_mut_ptr()
+        };
+        // SAFETY: `dy` with its border gives `height` by `width` pixels, for which there is room at `to`.
+        unsafe { (kernels.convolve)(&conv, self.dy.all().as_ptr(), weight.as_ptr(), to) };
+        if !dense {
+            for (to, from) in dx
+                .chunks_exact_mut(shape.c_in)
+                .zip(self.dx.chunks_exact(layout.c_in))
+            {
+                for (to, from) in to.iter_mut().zip(from) {
+                    to.write(*from);
+                }
+            }
+        }
+    }
+
+    /// The weight gradient of all images so far, `[taps, c_in, channels]`.
+    pub fn finish(mut self) -> Buffer {
+        if let Some(Transformed { du, .. }) = &self.winograd {
+            let channels = (self.shape.c_in, self.shape.c_out);
+            // SAFETY: `du` and `dw` have the sizes for these channels, which are multiples of 16.
+            unsafe { (self.kernels.transform_weight_adjoint)(channels, du.as_ptr(), self.dw.as_mut_ptr()) };
+        }
+        self.dw
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Activation;
+
+    const SHAPE: BlockShape = BlockShape {
+        images: 30,
+        height: 14,
+        width: 14,
+        c_in: 16,
+        c_out: 16,
+        kernel: 3,
+        padding: 1,
+        pool: false,
+        norm: false,
+        groups: 1,
+        activation: Activation::Identity,
+    };
+
+    #[test]
+    fn flipping_twice_gives_the_weight_again() {
+        let w: Vec<f32> = (0..SHAPE.weight_len()).map(|i| i as f32).collect();
+        let layout = Layout::of(&SHAPE);
+        let flipped = flip(&SHAPE, &layout, &w);
+        assert_ne!(flipped[..], w[..]);
+        assert_eq!(flip(&SHAPE, &layout, &flipped)[..], w[..]);
+        assert_eq!(flipped[0], w[8 * 256]);
+    }
+
+    #[test]
+    fn winograd_is_chosen_where_it_saves_work() {
+        let engine = |shape: BlockShape| matches!(Engine::of(&shape), Engine::Winograd { .. });
+        assert!(engine(SHAPE));
+        assert!(engine(BlockShape {
+            height: 7,
+            width: 7,
+            ..SHAPE
+        }));
+        assert!(engine(BlockShape {
+            height: 3,
+            width: 3,
+            ..SHAPE
+        }));
+        assert!(!engine(BlockShape { c_in: 1, ..SHAPE }));
+        assert!(!engine(BlockShape {
+            kernel: 1,
+            padding: 0,
+            ..SHAPE
+        }));
+        assert!(!engine(BlockShape {
+            height: 1,
+            width: 1,
+            ..SHAPE
+        }));
+        assert!(!engine(BlockShape {
+            images: 1,
+            height: 3,
+            width: 3,
+            ..SHAPE
+        }));
+        assert!(!engine(BlockShape {
+            c_in: 640,
+            c_out: 640,
+            ..SHAPE
+        }));
+    }
+}
