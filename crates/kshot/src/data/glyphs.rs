@@ -1,4 +1,40 @@
 //! Procedural handwriting: alphabets without end, for learning to learn on a machine without data.
+//!
+//! The generative story follows Bayesian Program Learning (B. M. Lake, R. Salakhutdinov, J. B. Tenenbaum,
+//! "Human-level concept learning through probabilistic program induction", Science 350, 2015), in which a
+//! character is a program and an example is one run of it. Where that model is fitted to the strokes of
+//! Omniglot, this one is written down: it has seen no drawing by a person, only a few averages (below).
+//!
+//! 1. **An alphabet has a style** (`style.rs`): how many strokes its characters have, how curved and how angular
+//!    they are, at which headings strokes begin, the handful of sub-strokes that recur, how often strokes close,
+//!    mirror or repeat, how they join, how large, wide and slanted the characters are.
+//! 2. **A character is a program** (`program.rs`): one to four strokes, and small marks; a stroke is a chain of
+//!    sub-strokes, each a length and a turn, met smoothly or in a corner; and each stroke stands in a relation to
+//!    an earlier one: apart from it, at its start, its end, along it or across it. Some characters are an earlier
+//!    one of their alphabet with one change (`variation.rs`): a mark more, a stroke less, mirrored, turned. A
+//!    character that looks like an earlier one of its alphabet is drawn anew (`alphabet.rs`).
+//! 3. **A drawer has a hand** (`hand.rs`), which is the same over an alphabet: size, slant, place, pen, roughness,
+//!    a liking for round corners. Example `i` of every class of an alphabet is by drawer `i`.
+//! 4. **A drawing adds motor noise**: on lengths, turns, corners, headings, where a stroke starts, on the whole.
+//!    Relations are evaluated on the noisy strokes, so what is joined stays joined.
+//! 5. **A pen renders it** (`raster.rs`) at any size, so that 28 pixels look like Omniglot's 105 averaged down.
+//!
+//! Each step is a pure function of the seed and a path of numbers, out of additions, multiplications, divisions
+//! and square roots alone, which give the same bits on every machine.
+//!
+//! How it compares with Omniglot's 30 background alphabets, both at 28x28 (40 generated alphabets; ink in percent of the
+//! image, extents in pixels; 20-way 1-shot by the nearest picture, blurred by 1 pixel):
+//!
+//! | | Omniglot | glyphs |
+//! |---|---|---|
+//! | ink: mean / deviation of alphabets / of characters / of drawings | 7.8 / 1.6 / 1.9 / 1.2 | 7.2 / 2.0 / 1.8 / 1.0 |
+//! | longer side: the same | 18.4 / 1.9 / 2.1 / 2.2 | 18.0 / 2.2 / 2.2 / 1.9 |
+//! | share of the drawer in the deviation of the drawings' ink / place | 0.49 / 0.27 | 0.51 / 0.28 |
+//! | one connected piece / no hole | 83 % / 63 % | 86 % / 53 % |
+//! | nearest picture, characters of all alphabets / of one alphabet | 41 % / 30 % | 39 % / 34 % |
+//! | the same, pictures centred | 71 % / 56 % | 64 % / 56 % |
+//!
+//! An image of 28x28 takes about 8 µs of one core, its program included; opening takes 4 ms.
 
 mod alphabet;
 mod chance;
@@ -45,6 +81,7 @@ pub static SPEC: DatasetSpec = DatasetSpec {
         },
     ],
     open,
+    fetch: None,
 };
 
 /// Alphabets of the test part: numbers from 0.

@@ -357,10 +357,9 @@ fn write(sheet: &mut RgbImage, text: &str, left: usize, top: usize, weight: Font
             for (x, &strength) in row.iter().enumerate() {
                 let at = ((left + index * character_width() + x) as u32, (top + y) as u32);
                 if let Some(pixel) = sheet.get_pixel_mut_checked(at.0, at.1) {
-                    for k in 0..3 {
-                        let (paper, ink) = (u32::from(pixel.0[k]), u32::from(TEXT[k]));
-                        let strength = u32::from(strength);
-                        pixel.0[k] = ((paper * (255 - strength) + ink * strength) / 255) as u8;
+                    for (value, ink) in pixel.0.iter_mut().zip(TEXT) {
+                        let (paper, ink, strength) = (u32::from(*value), u32::from(ink), u32::from(strength));
+                        *value = ((paper * (255 - strength) + ink * strength) / 255) as u8;
                     }
                 }
             }

@@ -121,7 +121,7 @@ impl Alphabet {
     fn origin(&self, character: usize) -> Option<usize> {
         let chance = &mut Chance::new(self.seed, &[self.number, purpose::ORIGIN, character as u64]);
         let originals = character.div_ceil(3);
-        let varied = character % 3 != 0 && chance.happens(self.style.varied * 1.5);
+        let varied = !character.is_multiple_of(3) && chance.happens(self.style.varied * 1.5);
         (varied && originals > 0).then(|| 3 * chance.below(originals))
     }
 }
@@ -144,4 +144,37 @@ fn cosine(a: &[f32; SIDE * SIDE], b: &[f32; SIDE * SIDE]) -> f32 {
         }
     }
     sums.iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The greatest likeness of each character to an earlier one, over whole alphabets.
+    fn likenesses(seed: u64, numbers: std::ops::Range<u64>) -> Vec<f32> {
+        let mut likenesses = Vec::new();
+        for number in numbers {
+            let alphabet = Alphabet::new(seed, number);
+            let chosen = alphabet.choose(n_characters(seed, number));
+            let pictures: Vec<_> = (0..chosen.len())
+                .map(|i| picture(&alphabet.program(i, &chosen)))
+                .collect();
+            likenesses.extend((1..pictures.len()).map(|i| {
+                pictures[..i]
+                    .iter()
+                    .map(|other| cosine(other, &pictures[i]))
+                    .fold(0.0, f32::max)
+            }));
+        }
+        likenesses
+    }
+
+    #[test]
+    fn characters_of_an_alphabet_are_alike_but_hardly_any_is_a_duplicate() {
+        let likenesses = likenesses(0, 0..100);
+        let n = likenesses.len() as f32;
+        let share = |least: f32| likenesses.iter().filter(|&&x| x >= least).count() as f32 / n;
+        assert!(share(ALIKE) < 0.002, "duplicates: {}", share(ALIKE));
+        assert!(share(0.8) > 0.1, "hard pairs: {}", share(0.8));
+    }
 }

@@ -36,8 +36,8 @@ pub struct Drawing {
     pub ends: Vec<usize>,
 }
 
-/// Width of Omniglot's pen: about 4.8 of 105 pixels.
-const PEN: f32 = 4.8 / 105.0;
+/// Width of Omniglot's pen: about 5 of 105 pixels.
+const PEN: f32 = 5.0 / 105.0;
 /// The mean place of Omniglot's ink, from the middle of the image.
 const CENTRE: [f32; 2] = [0.488, 0.48];
 
@@ -45,8 +45,8 @@ impl Hand {
     /// Draws a hand; `noise` is a factor on all that makes hands and drawings differ.
     pub fn draw(noise: f32, chance: &mut Chance) -> Self {
         Self {
-            size: chance.factor(0.095 * noise),
-            aspect: chance.factor(0.06 * noise),
+            size: chance.factor(0.09 * noise),
+            aspect: chance.factor(0.05 * noise),
             slant: 0.07 * noise * chance.normal(),
             offset: [0.026 * noise * chance.normal(), 0.025 * noise * chance.normal()],
             pen: PEN * chance.factor(0.06 * noise),
@@ -113,8 +113,8 @@ impl Hand {
             }
             let n = sub.intervals();
             let mut shape = sub.shape;
-            shape.length *= scale * chance.factor(0.13 * rough);
-            shape.turn += (0.11 + 0.08 * shape.turn.abs()) * rough * chance.normal();
+            shape.length *= scale * chance.factor(0.11 * rough);
+            shape.turn += (0.09 + 0.07 * shape.turn.abs()) * rough * chance.normal();
             for i in 0..n {
                 let (chord, turn) = shape.step(i, n);
                 let turn = turn + 0.05 * rough * chance.normal();
@@ -156,7 +156,7 @@ impl Hand {
     /// Carries the drawing into the image.
     fn place(&self, program: &Program, style: &Style, drawing: &mut Drawing, chance: &mut Chance) {
         let rough = self.roughness;
-        let aspect = style.aspect * self.aspect * chance.factor(0.05 * rough);
+        let aspect = style.aspect * self.aspect * chance.factor(0.035 * rough);
         let stretch = program.stretch * aspect.sqrt();
         let slant = style.slant + self.slant + 0.04 * rough * chance.normal();
         let [cos, sin] = direction(0.05 * rough * chance.normal());
@@ -167,9 +167,9 @@ impl Hand {
         }
         let [low, high] = bounds(&drawing.points);
         let extent = (high[0] - low[0]).max(high[1] - low[1]).max(1e-3);
-        let size = style.size * program.size * self.size * chance.factor(0.06 * rough);
+        let size = style.size * program.size * self.size * chance.factor(0.05 * rough);
         // Large programs are drawn smaller, so that sizes within an alphabet stay near each other.
-        let scale = (size / extent.sqrt().sqrt().max(0.5)).min((0.94 - 2.0 * PEN) / extent);
+        let scale = (size / extent.sqrt().max(0.6)).min((0.9 - 2.0 * PEN) / extent);
         for axis in 0..2 {
             let half = (high[axis] - low[axis]) / 2.0 * scale + PEN / 2.0 + 0.012;
             let wanted = CENTRE[axis]

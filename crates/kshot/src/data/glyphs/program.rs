@@ -170,7 +170,8 @@ impl Program {
         let drawing = Hand::exact().plan(self, &mut Chance::new(0, &[]));
         let [low, high] = bounds(&drawing.points);
         let ratio = (high[1] - low[1] + 0.15) / (high[0] - low[0] + 0.15);
-        self.stretch = ratio.clamp(0.4, 2.5).sqrt().sqrt();
+        let root = ratio.clamp(0.35, 2.8).sqrt();
+        self.stretch = (root * root.sqrt()).sqrt();
     }
 }
 
@@ -380,7 +381,7 @@ fn ring(style: &Style, chance: &mut Chance) -> Vec<Sub> {
     let sign = chance.sign();
     let long = chance.factor(0.3);
     let side = |i: usize| {
-        let length = if i % 2 == 0 { 1.0 } else { long };
+        let length = if i.is_multiple_of(2) { 1.0 } else { long };
         let corner = if i == 0 {
             0.0
         } else {
