@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::DataError;
+use super::{DataError, places};
 
 const MAGIC: &[u8; 16] = b"kshot pixels  1\n";
 /// Longest description of the source, in bytes.
@@ -18,32 +18,15 @@ pub struct PixelCache {
 }
 
 impl PixelCache {
-    /// `KSHOT_CACHE` (set but empty: no cache), else `kshot` in the platform's folder for caches
-    /// (`$XDG_CACHE_HOME` or `~/.cache`; `~/Library/Caches`; `%LOCALAPPDATA%`), else none.
+    /// The cache in [`places::cache_dir`].
     pub fn from_environment() -> Self {
-        if let Some(folder) = std::env::var_os("KSHOT_CACHE") {
-            return Self {
-                folder: (!folder.is_empty()).then(|| PathBuf::from(folder)),
-            };
-        }
-        let variable = |name| {
-            std::env::var_os(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        };
-        let folder = if cfg!(windows) {
-            variable("LOCALAPPDATA")
-        } else if cfg!(target_os = "macos") {
-            variable("HOME").map(|home| home.join("Library/Caches"))
-        } else {
-            variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")))
-        };
         Self {
-            folder: folder.map(|folder| folder.join("kshot")),
+            folder: places::cache_dir(),
         }
     }
 
     /// The cache in `folder`, which need not exist yet.
+    #[cfg(test)]
     pub fn at(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: Some(folder.into()),

@@ -6,11 +6,13 @@
 mod archive;
 mod cache;
 mod error;
+mod fetch;
 mod partition;
 mod pixels;
-pub mod registry;
+pub mod places;
 #[cfg(test)]
 mod real;
+pub mod registry;
 mod shape;
 
 pub mod folder;

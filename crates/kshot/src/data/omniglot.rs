@@ -22,15 +22,15 @@
 
 mod drawing;
 mod drawings;
+mod fetch;
+pub mod lake;
 mod rotation;
 mod split;
 mod split_file;
 
-use std::path::{Path, PathBuf};
-
 use super::cache::PixelCache;
 use super::registry::{DatasetSpec, OpenRequest};
-use super::{Class, ClassTable, DataError, Dataset, ImageShape, Part, pixels};
+use super::{Class, ClassTable, DataError, Dataset, ImageShape, Part, pixels, places};
 use crate::options::{OptionKind, OptionSpec};
 use drawings::Drawings;
 use split::{Choice, Turned};
@@ -56,7 +56,13 @@ pub static SPEC: DatasetSpec = DatasetSpec {
             help: "trainval trains on the validation classes as well, as papers do for their final model",
         },
     ],
-    open,
+    open: |request| {
+        Ok(Box::new(Omniglot::open(
+            request,
+            &PixelCache::from_environment(),
+        )?))
+    },
+    fetch: Some(fetch::fetch),
 };
 
 /// Sides that images may have, in pixels.
@@ -70,13 +76,14 @@ struct Omniglot {
     parts: [(ClassTable, Vec<Turned>); 3],
 }
 
-fn open(request: &OpenRequest) -> Result<Box<dyn Dataset>, DataError> {
-    Ok(Box::new(Omniglot::open(request, &PixelCache::from_environment())?))
-}
-
 impl Omniglot {
     fn open(request: &OpenRequest, cache: &PixelCache) -> Result<Self, DataError> {
-        let data_dir = data_dir(request.data_dir.as_deref())?;
+        let data_dir = places::data_dir(request.data_dir.as_deref()).ok_or_else(|| {
+            option(
+                "where are the data? set --data-dir (or KSHOT_DATA) to the folder that holds omniglot/"
+                    .to_owned(),
+            )
+        })?;
         let side = request.image_size.unwrap_or(DEFAULT_SIDE);
         let channels = request.channels.unwrap_or(1);
         if !SIDES.contains(&side) || ![1, 3].contains(&channels) {
@@ -95,7 +102,12 @@ impl Omniglot {
         };
         let parts = split::split(&drawings.characters, &choice)?;
         let parts = parts.map(|classes| (table(&drawings, &classes), classes));
-        Ok(Self { partition: request.partition.clone(), shape: ImageShape::square(side, channels), drawings, parts })
+        Ok(Self {
+            partition: request.partition.clone(),
+            shape: ImageShape::square(side, channels),
+            drawings,
+            parts,
+        })
     }
 }
 
@@ -123,17 +135,26 @@ impl Dataset for Omniglot {
     fn read(&self, part: Part, class: usize, example: usize, pixels: &mut [f32]) -> Result<(), DataError> {
         let (table, classes) = &self.parts[part as usize];
         let Some(&(character, rotation)) = classes.get(class) else {
-            return Err(out_of_range(format!("class {class} of {part}, which has {}", table.len())));
+            return Err(out_of_range(format!(
+                "class {class} of {part}, which has {}",
+                table.len()
+            )));
         };
         let character = &self.drawings.characters[character];
         if example >= character.n_examples {
             return Err(out_of_range(format!(
                 "example {example} of {}, which has {}",
-                table.classes()[class].name, character.n_examples
+                table.classes()[class].name,
+                character.n_examples
             )));
         }
         if pixels.len() != self.shape.len() {
-            return Err(out_of_range(format!("an image of {} takes {} values, not {}", self.shape, self.shape.len(), pixels.len())));
+            return Err(out_of_range(format!(
+                "an image of {} takes {} values, not {}",
+                self.shape,
+                self.shape.len(),
+                pixels.len()
+            )));
         }
         let held = self.drawings.side;
         let ink = &self.drawings.ink[(character.first + example) * held * held..][..held * held];
@@ -174,22 +195,21 @@ fn table(drawings: &Drawings, classes: &[Turned]) -> ClassTable {
     table
 }
 
-/// The folder of real datasets: the one given, else `KSHOT_DATA`.
-fn data_dir(given: Option<&Path>) -> Result<PathBuf, DataError> {
-    let named = || std::env::var_os("KSHOT_DATA").filter(|value| !value.is_empty()).map(PathBuf::from);
-    given.map(Path::to_owned).or_else(named).ok_or_else(|| {
-        option("where are the data? Set --data-dir (or KSHOT_DATA) to the folder that holds omniglot/images_background.zip".to_owned())
-    })
-}
-
 fn option(problem: String) -> DataError {
-    DataError::Option { dataset: SPEC.name.to_owned(), problem }
+    DataError::Option {
+        dataset: SPEC.name.to_owned(),
+        problem,
+    }
 }
 
 fn out_of_range(problem: String) -> DataError {
-    DataError::OutOfRange { dataset: SPEC.name.to_owned(), problem }
+    DataError::OutOfRange {
+        dataset: SPEC.name.to_owned(),
+        problem,
+    }
 }
 
 #[cfg(test)]
-#[path = "omniglot/tests.rs"]
 mod tests;
+#[cfg(test)]
+mod tiny;

@@ -19,12 +19,13 @@ const LARGE: u64 = 64 << 20;
 
 static ONE_LARGE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Decodes a PNG, JPEG, WebP or BMP, told by its content, and turns it as its EXIF orientation says.
+/// Decodes a PNG, JPEG, WebP or BMP, told by its content, turns it as its EXIF orientation says, and gives what `then`
+/// makes of it; only one large picture is held at a time.
 ///
 /// # Errors
 /// [`DataError::Damaged`] with `path` for bytes that are no such picture, a damaged one, or one beyond [`MAX_SIDE`]
 /// or [`MAX_PICTURE`].
-pub fn decode(bytes: &[u8], path: &Path) -> Result<DynamicImage, DataError> {
+pub fn decode<T>(bytes: &[u8], path: &Path, then: impl FnOnce(DynamicImage) -> T) -> Result<T, DataError> {
     let damaged = |problem: String| DataError::Damaged {
         path: path.to_owned(),
         problem,
@@ -56,11 +57,11 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<DynamicImage, DataError> {
         .reserve(bytes)
         .and_then(|()| decoder.set_limits(limits))
         .map_err(unreadable)?;
-    let _one = (bytes > LARGE).then(|| ONE_LARGE_AT_A_TIME.lock());
+    let _alone = (bytes > LARGE).then(|| ONE_LARGE_AT_A_TIME.lock());
     let orientation = decoder.orientation().map_err(unreadable)?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
     picture.apply_orientation(orientation);
-    Ok(picture)
+    Ok(then(picture))
 }
 
 /// Whether `count` images of `length` bytes each fit into [`MAX_DATASET`].

@@ -21,6 +21,8 @@ pub struct DatasetSpec {
     pub options: &'static [OptionSpec],
     /// Opens it.
     pub open: fn(&OpenRequest) -> Result<Box<dyn Dataset>, DataError>,
+    /// Gets its files and says in a sentence what it did; `None` for a dataset that has none to get.
+    pub fetch: Option<fn(&FetchRequest<'_>) -> Result<String, DataError>>,
 }
 
 /// Every dataset, in the order of listings.
@@ -44,6 +46,18 @@ pub struct OpenRequest {
     pub options: Options,
 }
 
+/// What a dataset needs to know to get its files.
+pub struct FetchRequest<'a> {
+    /// Where real datasets lie; the files go into the dataset's own folder there.
+    pub data_dir: PathBuf,
+    /// A folder with the files, to take them from instead of the network.
+    pub from: Option<PathBuf>,
+    /// Where to download from instead of the authors' own place: a mirror.
+    pub base_url: Option<String>,
+    /// Told the name of the file under way, the bytes done and the bytes in all (0 when unknown).
+    pub progress: &'a dyn Fn(&str, u64, u64),
+}
+
 impl DatasetSpec {
     /// Resolves the options given by name against this dataset's declarations.
     ///
@@ -64,11 +78,14 @@ impl DatasetSpec {
 pub fn find(text: &str) -> Result<(&'static DatasetSpec, &str), DataError> {
     let (name, argument) = text.split_once(':').unwrap_or((text, ""));
     let names = || DATASETS.iter().map(|spec| spec.name);
-    let spec = DATASETS.iter().find(|spec| spec.name == name).ok_or_else(|| DataError::Unknown {
-        what: "dataset",
-        name: name.to_owned(),
-        hint: crate::suggest::hint(name, names()),
-    })?;
+    let spec = DATASETS
+        .iter()
+        .find(|spec| spec.name == name)
+        .ok_or_else(|| DataError::Unknown {
+            what: "dataset",
+            name: name.to_owned(),
+            hint: crate::suggest::hint(name, names()),
+        })?;
     match (spec.argument.is_empty(), argument.is_empty()) {
         (false, true) => Err(DataError::Option {
             dataset: name.to_owned(),

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use image::DynamicImage;
+
 use crate::data::{DataError, pixels};
 
 /// Side of the drawings as published, in pixels.
@@ -12,7 +14,7 @@ pub const SIDE: usize = 105;
 /// # Errors
 /// Bytes that are no picture, or one that isn't 105x105.
 pub fn decode(bytes: &[u8], path: &Path, side: usize, ink: &mut [u8]) -> Result<(), DataError> {
-    let picture = pixels::decode(bytes, path)?.into_luma8();
+    let picture = pixels::decode(bytes, path, DynamicImage::into_luma8)?;
     let (width, height) = picture.dimensions();
     if (width as usize, height as usize) != (SIDE, SIDE) {
         return Err(DataError::Damaged {

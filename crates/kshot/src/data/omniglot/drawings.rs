@@ -11,7 +11,7 @@ use crate::data::cache::PixelCache;
 use crate::data::{DataError, pixels};
 
 /// Longest PNG of a drawing that is read, in bytes (the published ones have at most about a thousand).
-const MAX_PNG: u64 = 1 << 20;
+pub const MAX_PNG: u64 = 1 << 20;
 
 /// The two sets in which Omniglot is published: name of the archive, number of characters.
 pub const SETS: [(&str, usize); 2] = [("images_background", 964), ("images_evaluation", 659)];
@@ -58,6 +58,34 @@ pub fn locate(data_dir: &Path, stem: &str) -> Option<PathBuf> {
                 unpacked.is_dir().then_some(unpacked)
             }
         })
+}
+
+/// Whether a file of that name is a drawing.
+pub fn is_drawing(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(".png")
+}
+
+/// Checks that `archive` holds every character of `set` with every drawing, all readable.
+///
+/// # Errors
+/// [`DataError::Damaged`] that says what is missing.
+pub fn verify(archive: &Archive, set: usize) -> Result<(), DataError> {
+    let (characters, sources) = list(std::slice::from_ref(archive))?;
+    let (stem, expected) = SETS[set];
+    let whole = characters
+        .iter()
+        .filter(|character| character.n_examples == DRAWERS)
+        .count();
+    if (whole, characters.len()) != (expected, expected) {
+        return Err(DataError::Damaged {
+            path: archive.path().to_owned(),
+            problem: format!(
+                "{} characters, {whole} of them with {DRAWERS} drawings, and {stem} has {expected}; get the published file",
+                characters.len()
+            ),
+        });
+    }
+    decode_all(std::slice::from_ref(archive), &sources, 8).map(drop)
 }
 
 /// Loads every drawing at `side` pixels.

@@ -13,7 +13,8 @@ use crate::data::DataError;
 /// Longest split file that is read, in bytes (the published ones have at most about 160,000).
 const MAX_LENGTH: u64 = 4 << 20;
 
-const FILES: [&str; 3] = ["train.txt", "val.txt", "test.txt"];
+/// The files of the train, validation and test part.
+pub const FILES: [&str; 3] = ["train.txt", "val.txt", "test.txt"];
 
 /// The classes that `train.txt`, `val.txt` and `test.txt` in `folder` list.
 ///
@@ -55,7 +56,11 @@ pub fn read_all(folder: &Path, characters: &[Character]) -> Result<[Vec<Turned>;
     Ok(parts)
 }
 
-fn read(path: &Path) -> Result<String, DataError> {
+/// The text of a split file.
+///
+/// # Errors
+/// A file that is missing (with where to get it), too long or no text.
+pub fn read(path: &Path) -> Result<String, DataError> {
     let file = File::open(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => DataError::Missing {
             dataset: "omniglot".to_owned(),

@@ -1,27 +1,84 @@
-use std::time::Instant;
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
 
 use super::*;
 use crate::data::real;
 use crate::options::Options;
 
-fn request(data_dir: &Path, partition: &str, options: &[(&str, &str)]) -> OpenRequest {
-    let given = options
+/// What a test asks for; `..ask()` for the rest.
+struct Ask<'a> {
+    partition: &'a str,
+    options: &'a [(&'a str, &'a str)],
+    side: usize,
+    channels: usize,
+    seed: u64,
+}
+
+fn ask() -> Ask<'static> {
+    Ask {
+        partition: "official",
+        options: &[],
+        side: 28,
+        channels: 1,
+        seed: 1,
+    }
+}
+
+fn open(data_dir: &Path, cache: &PixelCache, ask: &Ask<'_>) -> Result<Omniglot, DataError> {
+    let given = ask
+        .options
         .iter()
         .map(|(name, value)| (name.to_string(), value.to_string()))
         .collect();
-    OpenRequest {
+    let request = OpenRequest {
         argument: String::new(),
         data_dir: Some(data_dir.to_owned()),
-        partition: partition.to_owned(),
-        image_size: None,
-        channels: None,
-        seed: 1,
+        partition: ask.partition.to_owned(),
+        image_size: Some(ask.side),
+        channels: Some(ask.channels),
+        seed: ask.seed,
         options: Options::resolve(SPEC.options, &given).unwrap(),
-    }
+    };
+    Omniglot::open(&request, cache)
+}
+
+/// A folder with the tiny archives, and one for the cache.
+fn tiny() -> (TempDir, TempDir) {
+    let data = tempfile::tempdir().unwrap();
+    tiny::write(data.path());
+    (data, tempfile::tempdir().unwrap())
+}
+
+fn message(result: Result<Omniglot, DataError>) -> String {
+    let message = result.err().expect("an error").to_string();
+    assert!(!message.contains('\n'), "{message}");
+    message
 }
 
 fn counts(dataset: &Omniglot) -> [(usize, usize); 3] {
     Part::ALL.map(|part| (dataset.classes(part).len(), dataset.classes(part).groups().len()))
+}
+
+fn names(dataset: &Omniglot, part: Part) -> Vec<&str> {
+    dataset
+        .classes(part)
+        .classes()
+        .iter()
+        .map(|class| &*class.name)
+        .collect()
+}
+
+fn image(dataset: &Omniglot, part: Part, class: usize, example: usize) -> Vec<f32> {
+    let mut pixels = vec![f32::NAN; dataset.shape().len()];
+    dataset.read(part, class, example, &mut pixels).unwrap();
+    pixels
+}
+
+fn all_images(dataset: &Omniglot) -> Vec<Vec<f32>> {
+    let of = |part: Part| (0..dataset.classes(part).len()).map(move |class| image(dataset, part, class, 1));
+    Part::ALL.into_iter().flat_map(of).collect()
 }
 
 #[test]
@@ -31,51 +88,433 @@ fn the_published_archives_have_the_published_counts() {
     };
     let folder = tempfile::tempdir().unwrap();
     let cache = PixelCache::at(folder.path());
-    let open = |partition, options: &[(&str, &str)]| {
-        let start = Instant::now();
-        let dataset = Omniglot::open(&request(&data, partition, options), &cache).unwrap();
-        eprintln!("{partition} {options:?}: {:.3} s", start.elapsed().as_secs_f64());
+    let counts_of = |partition, options| {
+        let dataset = open(
+            &data,
+            &cache,
+            &Ask {
+                partition,
+                options,
+                ..ask()
+            },
+        )
+        .unwrap();
         assert_eq!(dataset.warnings(), [""; 0]);
-        dataset
+        assert!(
+            Part::ALL
+                .iter()
+                .all(|&p| dataset.classes(p).classes().iter().all(|c| c.n_examples == 20))
+        );
+        counts(&dataset)
     };
-    let official = open("official", &[]);
-    assert_eq!(counts(&official), [(4 * 813, 4 * 25), (151, 5), (659, 20)]);
     assert_eq!(
-        counts(&open("official", &[("rotations", "none")])),
+        counts_of("official", &[]),
+        [(4 * 813, 4 * 25), (151, 5), (659, 20)]
+    );
+    assert_eq!(
+        counts_of("official", &[("rotations", "none")]),
         [(813, 25), (151, 5), (659, 20)]
     );
     assert_eq!(
-        counts(&open("official", &[("rotations", "all")])),
-        [(4 * 813, 4 * 25), (4 * 151, 4 * 5), (4 * 659, 80)]
+        counts_of("official", &[("rotations", "all")]),
+        [(4 * 813, 4 * 25), (4 * 151, 4 * 5), (4 * 659, 4 * 20)]
     );
-    let vinyals = open("vinyals", &[]);
-    assert_eq!(counts(&vinyals).map(|count| count.0), [4112, 688, 1692]);
+    let classes = |counts: [(usize, usize); 3]| counts.map(|(classes, _)| classes);
+    assert_eq!(classes(counts_of("vinyals", &[])), [4112, 688, 1692]);
     assert_eq!(
-        counts(&open("vinyals", &[("rotations", "none")])).map(|count| count.0),
+        classes(counts_of("vinyals", &[("rotations", "none")])),
         [1028, 172, 423]
     );
     assert_eq!(
-        counts(&open("vinyals", &[("train-on", "trainval")])).map(|count| count.0),
+        classes(counts_of("vinyals", &[("train-on", "trainval")])),
         [4800, 688, 1692]
     );
-    assert_eq!(
-        counts(&open("random", &[("rotations", "none")])).map(|count| count.0),
-        [1080, 120, 423]
-    );
-    let mut pixels = vec![0.0; 784];
-    let start = Instant::now();
-    let mut reads = 0;
-    let mut sum = 0.0;
-    for class in 0..vinyals.classes(Part::Train).len() {
-        for example in 0..20 {
-            vinyals.read(Part::Train, class, example, &mut pixels).unwrap();
-            sum += f64::from(pixels.iter().sum::<f32>());
-            reads += 1;
+    assert_eq!(classes(counts_of("random", &[])), [4 * 1080, 120, 423]);
+}
+
+#[test]
+fn ink_is_one_and_a_class_named_rot090_is_turned_counter_clockwise() {
+    let (data, cache) = tiny();
+    // Ink in the top right quarter but for a margin, to survive any size.
+    let corner = tiny::png(|x, y| x >= 60 && y < 45);
+    let files = (1..=2)
+        .map(|n| {
+            (
+                format!("images_evaluation/X/character01/1_{n}.png"),
+                corner.clone(),
+            )
+        })
+        .collect();
+    tiny::pack(&data.path().join("omniglot/images_evaluation.zip"), &files);
+    let cache = PixelCache::at(cache.path());
+    for side in [28, 105, 210] {
+        let options = &[("rotations", "all")];
+        let dataset = open(
+            data.path(),
+            &cache,
+            &Ask {
+                options,
+                side,
+                ..ask()
+            },
+        )
+        .unwrap();
+        let expected = [
+            "X/character01",
+            "X/character01/rot090",
+            "X/character01/rot180",
+            "X/character01/rot270",
+        ];
+        assert_eq!(names(&dataset, Part::Test), expected);
+        // Corners at which the ink then is: top right, top left, bottom left, bottom right.
+        let at = |r: usize, c: usize| (r * (side - 1)) * side + c * (side - 1);
+        for (class, (r, c)) in [(0, 1), (0, 0), (1, 0), (1, 1)].into_iter().enumerate() {
+            let pixels = image(&dataset, Part::Test, class, 1);
+            for corner in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+                let expected = if corner == (r, c) { 1.0 } else { 0.0 };
+                assert_eq!(
+                    pixels[at(corner.0, corner.1)],
+                    expected,
+                    "class {class}, side {side}, {corner:?}"
+                );
+            }
+            let mean = pixels.iter().sum::<f32>() / pixels.len() as f32;
+            assert!((mean - 45.0 * 45.0 / (105.0 * 105.0)).abs() < 0.01, "mean {mean}");
         }
     }
-    eprintln!(
-        "{:.0} ns per read and sum, mean ink {:.4}",
-        start.elapsed().as_nanos() as f64 / f64::from(reads),
-        sum / f64::from(reads) / 784.0
+}
+
+#[test]
+fn the_last_sixth_of_the_background_alphabets_validates_and_turned_alphabets_are_groups() {
+    let (data, cache) = tiny();
+    let cache = PixelCache::at(cache.path());
+    let dataset = open(data.path(), &cache, &ask()).unwrap();
+    assert_eq!(counts(&dataset), [(60, 20), (3, 1), (6, 2)]);
+    assert_eq!(
+        names(&dataset, Part::Val),
+        ["F/character01", "F/character02", "F/character03"]
+    );
+    let groups = dataset.classes(Part::Train).groups();
+    assert_eq!(groups[0], ("A".to_owned(), 0..3));
+    assert_eq!(groups[1], ("A/rot090".to_owned(), 3..6));
+    assert_eq!(names(&dataset, Part::Train)[4], "A/character02/rot090");
+    let unlike = dataset.warnings();
+    assert!(
+        unlike[0].contains("images_background holds 18 characters and the published one 964"),
+        "{unlike:?}"
+    );
+    assert!(
+        unlike[2].contains("24 characters don't have the published 20 drawings"),
+        "{unlike:?}"
+    );
+    let both = open(
+        data.path(),
+        &cache,
+        &Ask {
+            options: &[("train-on", "trainval")],
+            ..ask()
+        },
+    )
+    .unwrap();
+    assert_eq!(counts(&both), [(72, 24), (3, 1), (6, 2)]);
+}
+
+#[test]
+fn zipped_and_unpacked_and_in_the_folder_itself_are_the_same() {
+    let (data, cache) = tiny();
+    let cache = PixelCache::at(cache.path());
+    let zipped = open(data.path(), &cache, &ask()).unwrap();
+    let unpacked = tempfile::tempdir().unwrap();
+    tiny::sets()
+        .iter()
+        .for_each(|set| tiny::unpack(unpacked.path(), set));
+    fs::write(
+        unpacked.path().join("images_background/.hidden.png"),
+        "no picture",
+    )
+    .unwrap();
+    let unpacked = open(unpacked.path(), &cache, &ask()).unwrap();
+    assert_eq!(names(&unpacked, Part::Train), names(&zipped, Part::Train));
+    assert_eq!(all_images(&unpacked), all_images(&zipped));
+    let direct = open(&data.path().join("omniglot"), &cache, &ask()).unwrap();
+    assert_eq!(all_images(&direct), all_images(&zipped));
+}
+
+#[test]
+fn three_channels_repeat_the_grey_one() {
+    let (data, cache) = tiny();
+    let cache = PixelCache::at(cache.path());
+    let grey = image(&open(data.path(), &cache, &ask()).unwrap(), Part::Train, 3, 0);
+    let colour = image(
+        &open(data.path(), &cache, &Ask { channels: 3, ..ask() }).unwrap(),
+        Part::Train,
+        3,
+        0,
+    );
+    assert_eq!(
+        colour,
+        grey.iter().flat_map(|&value| [value; 3]).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn the_random_partition_follows_its_seed_and_no_class_lies_in_two_parts() {
+    let (data, cache) = tiny();
+    let cache = PixelCache::at(cache.path());
+    let parts = |seed| {
+        let options = &[("rotations", "none")];
+        let dataset = open(
+            data.path(),
+            &cache,
+            &Ask {
+                partition: "random",
+                options,
+                seed,
+                ..ask()
+            },
+        )
+        .unwrap();
+        Part::ALL.map(|part| {
+            names(&dataset, part)
+                .iter()
+                .map(|name| name.to_string())
+                .collect::<Vec<_>>()
+        })
+    };
+    let one = parts(1);
+    assert_eq!(one, parts(1));
+    assert_ne!(one, parts(2));
+    assert_eq!(one.each_ref().map(Vec::len), [17, 1, 6]);
+    let all: std::collections::BTreeSet<_> = one.iter().flatten().collect();
+    assert_eq!(all.len(), 24);
+}
+
+#[test]
+fn the_vinyals_partition_is_what_its_files_list() {
+    let (data, cache) = tiny();
+    let cache = PixelCache::at(cache.path());
+    let train = "B/character02/rot000\nB/character02/rot180\nA/character01/rot000\n\n";
+    tiny::write_splits(data.path(), train, "C/character01/rot090\n", "X/character03\r\n");
+    let dataset = |options| {
+        open(
+            data.path(),
+            &cache,
+            &Ask {
+                partition: "vinyals",
+                options,
+                ..ask()
+            },
+        )
+        .unwrap()
+    };
+    let listed = dataset(&[]);
+    assert_eq!(
+        names(&listed, Part::Train),
+        ["A/character01", "B/character02", "B/character02/rot180"]
+    );
+    assert_eq!(names(&listed, Part::Val), ["C/character01/rot090"]);
+    assert_eq!(names(&listed, Part::Test), ["X/character03"]);
+    assert_eq!(
+        names(&dataset(&[("rotations", "none")]), Part::Val),
+        ["C/character01"]
+    );
+    assert_eq!(
+        counts(&dataset(&[("rotations", "all")])).map(|count| count.0),
+        [8, 4, 4]
+    );
+}
+
+#[test]
+fn a_split_file_that_is_wrong_or_missing_is_named_with_its_line() {
+    let (data, cache) = tiny();
+    let cache = PixelCache::at(cache.path());
+    let message = || {
+        message(open(
+            data.path(),
+            &cache,
+            &Ask {
+                partition: "vinyals",
+                ..ask()
+            },
+        ))
+    };
+    assert!(
+        message()
+            .contains("splits/vinyals/train.txt is not there; put train.txt, val.txt and test.txt there")
+    );
+    let val = "C/character01/rot000\n";
+    for (test, expected) in [
+        (
+            "X/character01/rot000\nX/character99/rot000\n",
+            "test.txt: line 2: no character `X/character99`",
+        ),
+        (
+            "X/character01/rot45\n",
+            "test.txt: line 1: expected Alphabet/characterNN/rotRRR",
+        ),
+        ("X\n", "found `X`"),
+        ("X/character01/rot000/more\n", "found `X/character01/rot000/more`"),
+        (
+            "\nC/character01/rot000\n",
+            "test.txt: line 2: `C/character01/rot000` is listed before, in val.txt line 1",
+        ),
+    ] {
+        tiny::write_splits(data.path(), "A/character01/rot000\n", val, test);
+        assert!(message().contains(expected), "{}", message());
+    }
+    fs::write(data.path().join("omniglot/splits/vinyals/val.txt"), [0xff, 0xfe]).unwrap();
+    assert!(message().contains("val.txt: not UTF-8 text"), "{}", message());
+}
+
+#[test]
+fn what_is_missing_or_out_of_range_is_said() {
+    let empty = tempfile::tempdir().unwrap();
+    let none = PixelCache::at(empty.path().join("cache"));
+    let text = message(open(empty.path(), &none, &ask()));
+    assert!(
+        text.contains("omniglot/images_background.zip is not there; get it with `kshot data fetch omniglot`")
+    );
+    let (data, _cache) = tiny();
+    let text = message(open(
+        data.path(),
+        &none,
+        &Ask {
+            partition: "offical",
+            ..ask()
+        },
+    ));
+    assert_eq!(text, "unknown partition `offical`; did you mean `official`?");
+    let text = message(open(data.path(), &none, &Ask { side: 600, ..ask() }));
+    assert_eq!(
+        text,
+        "omniglot: images have 8 to 512 pixels a side and 1 or 3 channels, asked for 600 and 1"
+    );
+    let dataset = open(data.path(), &none, &ask()).unwrap();
+    let error = |class, example, length| {
+        dataset
+            .read(Part::Val, class, example, &mut vec![0.0; length])
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(error(3, 0, 784), "omniglot: class 3 of val, which has 3");
+    assert_eq!(
+        error(2, 2, 784),
+        "omniglot: example 2 of F/character03, which has 2"
+    );
+    assert_eq!(
+        error(2, 1, 783),
+        "omniglot: an image of 28x28x1 takes 784 values, not 783"
+    );
+}
+
+#[test]
+fn a_damaged_archive_is_named_with_its_entry() {
+    let (data, cache) = tiny();
+    let none = PixelCache::at(cache.path());
+    let path = data.path().join("omniglot/images_background.zip");
+    let whole = fs::read(&path).unwrap();
+    let message = || message(open(data.path(), &none, &ask()));
+
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    assert!(
+        message().contains("images_background.zip: not a readable zip"),
+        "{}",
+        message()
+    );
+    assert!(message().ends_with("copy or download it again"));
+
+    let [mut files, _] = tiny::sets();
+    files[4].1.truncate(40);
+    tiny::pack(&path, &files);
+    assert!(
+        message()
+            .contains("images_background.zip/images_background/A/character03/0000_01.png: not a readable")
+    );
+
+    // A bit flipped inside an entry: its checksum tells.
+    let mut flipped = whole.clone();
+    flipped[120] ^= 0x10;
+    fs::write(&path, flipped).unwrap();
+    assert!(message().contains("images_background.zip/images_background/A/character01/0000_01.png: "));
+
+    let small = tiny::set("images_background", &["A"], 1, 1);
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image::GrayImage::new(28, 28)
+        .write_to(&mut bytes, image::ImageFormat::Png)
+        .unwrap();
+    tiny::pack(&path, &vec![(small[0].0.clone(), bytes.into_inner())]);
+    assert!(
+        message().contains("expected a drawing of 105x105 pixels, found 28x28"),
+        "{}",
+        message()
+    );
+
+    tiny::pack(&path, &vec![("readme.txt".to_owned(), b"hello".to_vec())]);
+    assert!(message().contains("images_background.zip: no alphabet/characterNN/drawing.png in it"));
+    tiny::pack(
+        &path,
+        &vec![("images_background/one.png".to_owned(), b"hello".to_vec())],
+    );
+    assert!(
+        message().contains("one.png: expected alphabet/characterNN/drawing.png"),
+        "{}",
+        message()
+    );
+    let twice = tiny::set("images_background", &["X"], 1, 1);
+    tiny::pack(&path, &twice);
+    assert!(message().contains("X/character01/0000_01.png: this character is in the background set, too"));
+}
+
+#[test]
+fn the_cache_is_used_and_rebuilt_when_damaged_or_stale() {
+    let (data, folder) = tiny();
+    let cache = PixelCache::at(folder.path());
+    let fresh = all_images(&open(data.path(), &cache, &ask()).unwrap());
+    let file = fs::read_dir(folder.path())
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let good = fs::read(&file).unwrap();
+
+    // It is the cache that is read: another ink with a right checksum shows.
+    let identity_end = good.len() - 4 - 24 * 2 * 784;
+    let mut inked = good[..identity_end].to_vec();
+    inked.resize(good.len() - 4, 255);
+    inked.extend(crc32fast::hash(&inked).to_le_bytes());
+    fs::write(&file, &inked).unwrap();
+    let read = all_images(&open(data.path(), &cache, &ask()).unwrap());
+    assert!(read.iter().flatten().all(|&value| value == 1.0));
+
+    // One bit of it wrong: the same pixels as at first, and a good file again.
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    fs::write(&file, bad).unwrap();
+    assert_eq!(all_images(&open(data.path(), &cache, &ask()).unwrap()), fresh);
+    assert_eq!(fs::read(&file).unwrap(), good);
+
+    // Another drawing in the archive: its pixels, in the same file.
+    let [mut files, _] = tiny::sets();
+    files[1].1 = tiny::png(|_, _| true);
+    tiny::pack(&data.path().join("omniglot/images_background.zip"), &files);
+    let changed = all_images(&open(data.path(), &cache, &ask()).unwrap());
+    assert_eq!(changed[0], vec![1.0; 784]);
+    assert_eq!(changed[1], fresh[1]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_done_without_and_said() {
+    let (data, folder) = tiny();
+    // A file where the folder should be: no user, however mighty, can write into it.
+    let blocked = folder.path().join("file");
+    fs::write(&blocked, "").unwrap();
+    let dataset = open(data.path(), &PixelCache::at(blocked.join("cache")), &ask()).unwrap();
+    assert_eq!(counts(&dataset), [(60, 20), (3, 1), (6, 2)]);
+    let last = dataset.warnings().last().unwrap();
+    assert!(
+        last.contains("the cache can't be written") && last.contains("set KSHOT_CACHE"),
+        "{last}"
     );
 }
