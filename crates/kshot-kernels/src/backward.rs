@@ -6,9 +6,10 @@ use rayon::prelude::*;
 
 use crate::buffer::Buffer;
 use crate::dispatch::{Kernels, kernels};
-use crate::engine::{Differentiator, Engine, Weight};
+use crate::engine::{Convolver, Differentiator, Engine, Weight};
 use crate::kernels::epilogue::Spread;
-use crate::plan::{Chunk, Layout, chunks, narrow, split};
+use crate::kernels::patches::Winners;
+use crate::plan::{Bordered, Chunk, Layout, chunks, narrow, split};
 use crate::saved::Saved;
 use crate::shape::BlockShape;
 
@@ -61,10 +62,26 @@ pub fn backward(
         saved,
         dout,
     };
-    let sums = pass.sums();
-    let factors = pass.factors(gamma, &sums);
-    let w = want_input.then(|| Weight::backward(shape, &pass.layout, pass.kernels, pass.engine, w));
-    let (weight, input) = pass.gradients(x, w.as_ref(), &factors);
+    let weights = Weights {
+        forward: saved.forgot_y().then(|| pass.weight(Weight::forward, w)),
+        backward: want_input.then(|| pass.weight(Weight::backward, w)),
+    };
+    let (sums, weight, input);
+    if saved.patches.is_empty() {
+        sums = pass.sums();
+        let factors = pass.factors(gamma, &sums);
+        (weight, input) = pass.gradients(x, &weights, &factors);
+    } else {
+        let winners = pass.winners(x);
+        sums = pass.sums_from_patches(w, &winners);
+        let factors = pass.factors(gamma, &sums);
+        weight = pass.weight_from_patches(w, &winners, &sums, &factors);
+        input = if want_input {
+            pass.gradients(x, &weights, &factors).1
+        } else {
+            None
+        };
+    }
     let total = |of: fn(&Sums) -> &[f64]| {
         let mut total = vec![0.0; shape.c_out];
         for sums in &sums {
@@ -98,6 +115,23 @@ struct Factors {
     c: Buffer,
 }
 
+/// The weight in the forms that the pass needs.
+struct Weights {
+    /// To compute `y` again, where it wasn't kept.
+    forward: Option<Weight>,
+    /// For the input gradient, where it is wanted.
+    backward: Option<Weight>,
+}
+
+/// For one group: sums over the windows' winners of the arriving gradient alone and times what the convolution's
+/// window saw there, less the patches' shift.
+struct WinnerSums {
+    /// `[c_out]`
+    gradient: Vec<f64>,
+    /// `[taps, c_out]`
+    products: Vec<f64>,
+}
+
 struct Pass<'a> {
     shape: &'a BlockShape,
     layout: Layout,
@@ -109,6 +143,121 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
+    fn weight(
+        &self,
+        form: fn(&BlockShape, &Layout, &Kernels, Engine, &[f32]) -> Weight,
+        w: &[f32],
+    ) -> Weight {
+        form(self.shape, &self.layout, self.kernels, self.engine, w)
+    }
+
+    /// See [`WinnerSums`]; one per group.
+    fn winners(&self, x: &[f32]) -> Vec<WinnerSums> {
+        let (shape, layout, saved) = (self.shape, &self.layout, self.saved);
+        let (channels, co, x_len) = (layout.c_out, shape.c_out, shape.image_len());
+        let taps = shape.kernel * shape.kernel * shape.c_in;
+        let winners = Winners {
+            size: layout.out,
+            pool: shape.pool,
+            kernel: shape.kernel,
+            channels: shape.c_in,
+            x_row: layout.bordered.1 * shape.c_in,
+        };
+        let pixels = layout.pixels(shape, layout.out.0);
+        let parts: Vec<Buffer> = self
+            .chunks
+            .par_iter()
+            .map(|chunk| {
+                let mut part = Buffer::zeroed((taps + 1) * channels);
+                let (dw, sums) = part.split_at_mut(taps * channels);
+                let shift = &saved.patches[chunk.group].shift;
+                let mut bordered = Bordered::new((shape.height, shape.width), shape.padding, shape.c_in);
+                bordered.shift_zeros(shift);
+                let mut shifted = Buffer::take(x_len);
+                for image in chunk.start..chunk.end {
+                    let from = &x[image * x_len..][..x_len];
+                    let shifts = shift.iter().cycle();
+                    for ((to, from), shift) in shifted.iter_mut().zip(from).zip(shifts) {
+                        *to = from - shift;
+                    }
+                    let x = bordered.fill(&shifted);
+                    let codes = saved.codes.as_bytes()[image * layout.out_len()..].as_ptr();
+                    let dout = self.dout[image * shape.out_image_len()..].as_ptr();
+                    let to = (dw.as_mut_ptr(), sums.as_mut_ptr());
+                    // SAFETY: `x` with its border, image number `image` of the maps, and sums of their sizes.
+                    unsafe { (self.kernels.gather)((&winners, &pixels), x.as_ptr(), (codes, dout), to) };
+                }
+                part
+            })
+            .collect();
+        let empty = || WinnerSums {
+            gradient: vec![0.0; co],
+            products: vec![0.0; taps * co],
+        };
+        let mut groups: Vec<WinnerSums> = (0..shape.groups).map(|_| empty()).collect();
+        for (chunk, part) in self.chunks.iter().zip(&parts) {
+            let WinnerSums { gradient, products } = &mut groups[chunk.group];
+            let (dw, sums) = part.split_at(taps * channels);
+            gradient
+                .iter_mut()
+                .zip(sums)
+                .for_each(|(to, v)| *to += f64::from(*v));
+            for (to, from) in products.chunks_exact_mut(co).zip(dw.chunks_exact(channels)) {
+                to.iter_mut().zip(from).for_each(|(to, v)| *to += f64::from(*v));
+            }
+        }
+        groups
+    }
+
+    /// As [`Self::sums`], from the sums over the winners.
+    fn sums_from_patches(&self, w: &[f32], winners: &[WinnerSums]) -> Vec<Sums> {
+        let (co, saved) = (self.shape.c_out, self.saved);
+        let of_group = |(group, winners): (usize, &WinnerSums)| {
+            let patches = &saved.patches[group];
+            let mut gamma = vec![0.0; co];
+            for (t, products) in winners.products.chunks_exact(co).enumerate() {
+                for o in 0..co {
+                    let centred = products[o] - patches.mean(t) * winners.gradient[o];
+                    gamma[o] += f64::from(w[t * co + o]) * centred;
+                }
+            }
+            let inverse = &saved.inverse[group * self.layout.c_out..];
+            gamma
+                .iter_mut()
+                .zip(inverse)
+                .for_each(|(sum, inverse)| *sum *= f64::from(*inverse));
+            Sums {
+                beta: winners.gradient.clone(),
+                gamma,
+            }
+        };
+        winners.iter().enumerate().map(of_group).collect()
+    }
+
+    /// The weight gradient without `y`, see [`crate::patches`].
+    fn weight_from_patches(
+        &self,
+        w: &[f32],
+        winners: &[WinnerSums],
+        sums: &[Sums],
+        factors: &Factors,
+    ) -> Vec<f32> {
+        let (co, channels, saved) = (self.shape.c_out, self.layout.c_out, self.saved);
+        let mut dw = vec![0.0f64; w.len()];
+        for (group, winners) in winners.iter().enumerate() {
+            let patches = &saved.patches[group];
+            for o in 0..co {
+                let at = group * channels + o;
+                let (a, b) = (f64::from(factors.a[at]), f64::from(factors.b[at]));
+                for (t, covariance) in patches.covariance(w, o).into_iter().enumerate() {
+                    let centred = winners.products[t * co + o] - patches.mean(t) * sums[group].beta[o];
+                    dw[t * co + o] += a * centred + b * patches.positions() * covariance;
+                }
+            }
+        }
+        dw.into_iter().map(|v| v as f32).collect()
+    }
+
     /// Sums of the arriving gradient and of its products with the normalised map, per group.
     fn sums(&self) -> Vec<Sums> {
         let (shape, layout, saved) = (self.shape, &self.layout, self.saved);
@@ -191,10 +340,14 @@ impl Pass<'_> {
     }
 
     /// Weight gradient and, with the weight for it, input gradient.
-    fn gradients(&self, x: &[f32], w: Option<&Weight>, factors: &Factors) -> (Vec<f32>, Option<Vec<f32>>) {
+    fn gradients(&self, x: &[f32], w: &Weights, factors: &Factors) -> (Vec<f32>, Option<Vec<f32>>) {
         let (shape, layout) = (self.shape, &self.layout);
         let mut dx: Vec<f32> = Vec::new();
-        let dx_len = if w.is_some() { shape.image_len() } else { 0 };
+        let dx_len = if w.backward.is_some() {
+            shape.image_len()
+        } else {
+            0
+        };
         dx.reserve_exact(dx_len * shape.images);
         let dxs = split(
             &self.chunks,
@@ -212,7 +365,10 @@ impl Pass<'_> {
         for part in parts {
             dw.iter_mut().zip(part.iter()).for_each(|(sum, v)| *sum += v);
         }
-        (narrow(&dw, layout.c_out, shape.c_out), w.map(|_| dx))
+        (
+            narrow(&dw, layout.c_out, shape.c_out),
+            w.backward.as_ref().map(|_| dx),
+        )
     }
 
     /// The weight gradient from the images of one chunk; writes all of their input gradients to `dx`.
@@ -220,13 +376,18 @@ impl Pass<'_> {
         &self,
         chunk: &Chunk,
         x: &[f32],
-        w: Option<&Weight>,
+        w: &Weights,
         factors: &Factors,
         dx: &mut [MaybeUninit<f32>],
     ) -> Buffer {
         let (shape, layout, kernels, saved) = (self.shape, &self.layout, self.kernels, self.saved);
         let (x_len, y_len, out_len) = (shape.image_len(), layout.conv_len(), layout.out_len());
-        let mut differentiator = Differentiator::new(shape, layout, kernels, self.engine, w);
+        let mut differentiator =
+            Differentiator::new(shape, layout, kernels, self.engine, w.backward.as_ref());
+        let mut again = w.forward.as_ref().map(|weight| {
+            let convolver = Convolver::new(shape, layout, kernels, Engine::Direct, weight);
+            (convolver, Buffer::take(y_len))
+        });
         let at = chunk.group * layout.c_out;
         let affine = (factors.b[at..].as_ptr(), factors.c[at..].as_ptr());
         let factors = (factors.a[at..].as_ptr(), shape.norm.then_some(affine));
@@ -234,16 +395,19 @@ impl Pass<'_> {
         let block = differentiator.block();
         for first in (chunk.start..chunk.end).step_by(block) {
             let count = block.min(chunk.end - first);
-            let dx = match w {
+            let dx = match w.backward {
                 Some(_) => &mut dx[(first - chunk.start) * x_len..][..count * x_len],
                 None => &mut [],
             };
             differentiator.run(&x[first * x_len..][..count * x_len], dx, |k, dy, dy_row| {
                 let image = first + k;
-                let y = if shape.norm {
-                    saved.y[image * y_len..].as_ptr()
-                } else {
-                    std::ptr::null()
+                let y = match &mut again {
+                    Some((convolver, y)) => {
+                        convolver.run(&x[image * x_len..][..x_len], y);
+                        y.as_ptr()
+                    }
+                    None if shape.norm => saved.y[image * y_len..].as_ptr(),
+                    None => std::ptr::null(),
                 };
                 let codes = saved.codes.as_bytes()[image * out_len..].as_ptr();
                 let dout = self.dout[image * shape.out_image_len()..].as_ptr();

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::kernels::direct::Conv;
 use crate::kernels::epilogue::{Pixels, Pool, Spread};
+use crate::kernels::patches::{Planes, Winners};
 use crate::kernels::winograd::Tiling;
 use crate::simd::portable::Portable;
 
@@ -153,6 +154,9 @@ macro_rules! with_list {
                 sums: (*mut f32, *mut f32));
             epilogue::spread(
                 how: (&Spread, &Pixels), from: (*const u8, *const f32), dout: *const f32, dy: *mut f32);
+            patches::correlate(planes: &Planes, x: *const f32, sums: *mut f64, products: *mut f64);
+            patches::gather(
+                how: (&Winners, &Pixels), x: *const f32, from: (*const u8, *const f32), to: (*mut f32, *mut f32));
             winograd::transform_weight(channels: (usize, usize), g: *const f32, u: *mut f32);
             winograd::transform_weight_adjoint(channels: (usize, usize), u: *const f32, g: *mut f32);
             winograd::transform_input(
@@ -204,7 +208,7 @@ with_list!(declare,);
 
 mod portable {
     use super::*;
-    use crate::kernels::{direct, epilogue, winograd};
+    use crate::kernels::{direct, epilogue, patches, winograd};
     with_list!(compile, (Portable, Portable, [inline(never)]));
 }
 use portable::TABLE as PORTABLE;
@@ -212,7 +216,7 @@ use portable::TABLE as PORTABLE;
 #[cfg(target_arch = "aarch64")]
 mod neon {
     use super::*;
-    use crate::kernels::{direct, epilogue, winograd};
+    use crate::kernels::{direct, epilogue, patches, winograd};
     use crate::simd::neon::Neon;
     with_list!(compile, (Neon, Neon::new(), [target_feature(enable = "neon")]));
 }
@@ -220,7 +224,7 @@ mod neon {
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use super::*;
-    use crate::kernels::{direct, epilogue, winograd};
+    use crate::kernels::{direct, epilogue, patches, winograd};
     use crate::simd::avx2::Avx2;
     with_list!(
         compile,
@@ -231,7 +235,7 @@ mod avx2 {
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use super::*;
-    use crate::kernels::{direct, epilogue, winograd};
+    use crate::kernels::{direct, epilogue, patches, winograd};
     use crate::simd::avx512::Avx512;
     with_list!(
         compile,

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::buffer::Buffer;
 use crate::dispatch::{Kernels, kernels};
 use crate::engine::{Convolver, Engine, Weight};
+use crate::patches::{self, Patches};
 use crate::plan::{Chunk, Layout, chunks, split, widen};
 use crate::saved::Saved;
 use crate::shape::BlockShape;
@@ -44,17 +45,26 @@ pub fn forward(
     ]);
     let pass = Pass::new(shape, x, w);
     let mut saved = Saved::new(shape, &pass.layout);
-    if shape.norm {
+    if shape.norm && !patches::apply(shape) {
         pass.convolve_and_pool(gamma, &mut saved);
         saved.set_affine(gamma, beta, eps);
         pass.finish(&mut saved, out);
+        return saved;
+    }
+    if shape.norm {
+        saved.patches = pass.patches();
+        for group in 0..shape.groups {
+            let patches = saved.patches[group].clone();
+            saved.set_statistics(group, (0..shape.c_out).map(|o| patches.moments(w, o)));
+        }
+        saved.set_affine(gamma, beta, eps);
     } else {
         saved.set_bias(beta);
-        let Saved {
-            scale, shift, codes, ..
-        } = &mut saved;
-        pass.all_at_once(scale, shift, Some(codes), out);
     }
+    let Saved {
+        scale, shift, codes, ..
+    } = &mut saved;
+    pass.all_at_once(scale, shift, Some(codes), out);
     saved
 }
 
@@ -115,6 +125,31 @@ impl<'a> Pass<'a> {
         Convolver::new(self.shape, &self.layout, self.kernels, self.engine, &self.weight)
     }
 
+    /// Statistics of the input's patches, per group.
+    fn patches(&self) -> Vec<Patches> {
+        let shape = self.shape;
+        let group_len = shape.images_per_group() * shape.image_len();
+        let mut groups: Vec<Patches> = self
+            .x
+            .chunks_exact(group_len)
+            .map(|images| Patches::empty(shape, patches::shift(shape, &images[..shape.image_len()])))
+            .collect();
+        let parts: Vec<Patches> = self
+            .chunks
+            .par_iter()
+            .map(|chunk| {
+                let mut part = groups[chunk.group].clone();
+                part.add(shape, &self.layout, self.kernels, self.images(chunk));
+                part
+            })
+            .collect();
+        for (chunk, part) in self.chunks.iter().zip(&parts) {
+            groups[chunk.group].merge(part);
+        }
+        groups.iter_mut().for_each(Patches::settle);
+        groups
+    }
+
     /// Fills `y`, the pooled map, the winners' numbers and the statistics.
     fn convolve_and_pool(&self, gamma: &[f32], saved: &mut Saved) {
         let (shape, layout, kernels) = (self.shape, &self.layout, self.kernels);
@@ -167,7 +202,9 @@ impl<'a> Pass<'a> {
         for (chunk, part) in self.chunks.iter().zip(&parts) {
             groups[chunk.group].merge(part);
         }
-        saved.set_statistics(&groups);
+        for (group, moments) in groups.iter().enumerate() {
+            saved.set_statistics(group, moments.settled());
+        }
     }
 
     /// Norm and activation of the pooled map.

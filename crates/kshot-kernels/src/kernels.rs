@@ -5,4 +5,5 @@
 
 pub mod direct;
 pub mod epilogue;
+pub mod patches;
 pub mod winograd;

@@ -6,6 +6,7 @@ mod dispatch;
 mod engine;
 mod forward;
 mod kernels;
+mod patches;
 pub mod plain;
 mod plan;
 mod saved;

@@ -175,6 +175,13 @@ impl Bordered {
         }
     }
 
+    /// Makes the border `-shift` per channel, as subtracting `shift` from everything would.
+    pub fn shift_zeros(&mut self, shift: &[f32]) {
+        for pixel in self.buffer.chunks_exact_mut(self.channels) {
+            pixel.iter_mut().zip(shift).for_each(|(to, shift)| *to = -shift);
+        }
+    }
+
     /// Copies a dense image into the middle.
     pub fn fill(&mut self, image: &[f32]) -> &[f32] {
         let row = self.width * self.channels;

@@ -1,9 +1,9 @@
 //! What the backward pass needs of the forward pass.
 
 use crate::buffer::Buffer;
+use crate::patches::{self, Patches};
 use crate::plan::{Layout, widen};
 use crate::shape::BlockShape;
-use crate::statistics::Moments;
 
 /// What [`backward`](crate::backward) needs from [`forward`](crate::forward). Its memory is used again by
 /// later calls once it is dropped.
@@ -18,9 +18,11 @@ pub struct Saved {
     pub(crate) inverse: Buffer,
     pub(crate) scale: Buffer,
     pub(crate) shift: Buffer,
-    /// The convolution's output; empty without a norm.
+    /// Statistics of the input's patches per group; empty where they aren't taken.
+    pub(crate) patches: Vec<Patches>,
+    /// The convolution's output; empty without a norm, and with patches.
     pub(crate) y: Buffer,
-    /// The winners of the pool's windows before the norm; empty without a norm or without a pool.
+    /// The winners of the pool's windows before the norm; empty where `y` is, or without a pool.
     pub(crate) pooled: Buffer,
     /// A byte per output element, see [`crate::kernels::epilogue`].
     pub(crate) codes: Buffer,
@@ -29,12 +31,13 @@ pub struct Saved {
 impl Saved {
     pub(crate) fn new(shape: &BlockShape, layout: &Layout) -> Self {
         let channels = shape.groups * layout.c_out;
-        let y = if shape.norm {
+        let keeps_y = shape.norm && !patches::apply(shape);
+        let y = if keeps_y {
             shape.images * layout.conv_len()
         } else {
             0
         };
-        let pooled = if shape.norm && shape.pool {
+        let pooled = if keeps_y && shape.pool {
             shape.images * layout.out_len()
         } else {
             0
@@ -52,6 +55,7 @@ impl Saved {
             inverse: filled(1.0),
             scale: filled(1.0),
             shift: filled(0.0),
+            patches: Vec::new(),
             y: Buffer::take(y),
             pooled: Buffer::take(pooled),
             codes: Buffer::take_bytes(shape.images * layout.out_len()),
@@ -69,18 +73,17 @@ impl Saved {
         &self.variance
     }
 
-    pub(crate) fn set_statistics(&mut self, groups: &[Moments]) {
-        let co = self.shape.c_out;
-        for (group, moments) in groups.iter().enumerate() {
-            for (to, mean) in self.mean[group * co..][..co].iter_mut().zip(moments.mean()) {
-                *to = *mean as f32;
-            }
-            for (to, variance) in self.variance[group * co..][..co]
-                .iter_mut()
-                .zip(moments.variance())
-            {
-                *to = variance as f32;
-            }
+    /// Whether the backward pass must compute `y` again to have it.
+    pub(crate) fn forgot_y(&self) -> bool {
+        !self.patches.is_empty()
+    }
+
+    /// Mean and variance of each channel of one group.
+    pub(crate) fn set_statistics(&mut self, group: usize, moments: impl Iterator<Item = (f64, f64)>) {
+        let at = group * self.shape.c_out;
+        for (channel, (mean, variance)) in moments.take(self.shape.c_out).enumerate() {
+            self.mean[at + channel] = mean as f32;
+            self.variance[at + channel] = variance as f32;
         }
     }
 

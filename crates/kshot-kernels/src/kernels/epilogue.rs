@@ -192,7 +192,7 @@ pub unsafe fn finish<S: Simd>(
 /// # Safety
 /// As in [`reduce`], for channels `at .. at + LANES` of `pixel`.
 #[inline(always)]
-unsafe fn active_gradient<S: Simd>(
+pub(super) unsafe fn active_gradient<S: Simd>(
     s: S,
     pixels: &Pixels,
     codes: *const u8,

@@ -103,4 +103,20 @@ impl Simd for Avx512 {
     fn select(self, mask: __mmask16, yes: __m512, no: __m512) -> __m512 {
         have!(_mm512_mask_blend_ps(mask, no, yes))
     }
+    #[inline(always)]
+    unsafe fn load_part(self, from: *const f32, count: usize) -> __m512 {
+        // SAFETY: as in `load`; lanes beyond `count` aren't touched.
+        unsafe { _mm512_maskz_loadu_ps(first_lanes(count), from) }
+    }
+    #[inline(always)]
+    unsafe fn store_part(self, to: *mut f32, value: __m512, count: usize) {
+        // SAFETY: as in `load`; lanes beyond `count` aren't touched.
+        unsafe { _mm512_mask_storeu_ps(to, first_lanes(count), value) }
+    }
+}
+
+/// The mask of the first `count` lanes.
+#[inline(always)]
+fn first_lanes(count: usize) -> __mmask16 {
+    if count >= 16 { !0 } else { (1 << count) - 1 }
 }
