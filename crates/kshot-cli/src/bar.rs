@@ -22,7 +22,16 @@ impl Bar {
         }
         bar.set_prefix(label);
         let last_line = bar.is_hidden().then(Instant::now);
-        Self { bar, last_line, label }
+        Self {
+            bar,
+            last_line,
+            label,
+        }
+    }
+
+    /// Changes the number of steps.
+    pub fn set_length(&self, length: u64) {
+        self.bar.set_length(length);
     }
 
     /// Starts `position` steps in.

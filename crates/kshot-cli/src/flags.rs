@@ -16,13 +16,23 @@ pub fn of(specs: impl IntoIterator<Item = (&'static OptionSpec, &'static str)>) 
 }
 
 fn flag(spec: &'static OptionSpec) -> Arg {
-    let arg = Arg::new(spec.name).long(spec.name).value_name(value_name(spec.kind)).allow_negative_numbers(true);
+    let arg = Arg::new(spec.name)
+        .long(spec.name)
+        .value_name(value_name(spec.kind))
+        .allow_negative_numbers(true);
     let arg = match spec.kind {
-        OptionKind::Flag => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        OptionKind::Flag => arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true"),
         OptionKind::Choice(words) => arg.value_parser(clap::builder::PossibleValuesParser::new(words)),
         _ => arg,
     };
-    let default = if spec.default.is_empty() { String::new() } else { format!(" [default: {}]", spec.default) };
+    let default = if spec.default.is_empty() {
+        String::new()
+    } else {
+        format!(" [default: {}]", spec.default)
+    };
     arg.help(format!("{}{default}", spec.help)).action(ArgAction::Set)
 }
 

@@ -40,7 +40,13 @@ impl Augment {
     }
 
     fn affine(&self, rng: &mut ChaCha8Rng, shape: ImageShape) -> Affine {
-        let mut within = |bound: f32| if bound > 0.0 { rng.random_range(-bound..=bound) } else { 0.0 };
+        let mut within = |bound: f32| {
+            if bound > 0.0 {
+                rng.random_range(-bound..=bound)
+            } else {
+                0.0
+            }
+        };
         let angle = within(self.rotate) * PI / 180.0;
         let (shear_x, shear_y) = (within(self.shear), within(self.shear));
         let size = (1.0 + self.scale).powf(within(1.0));
@@ -73,7 +79,11 @@ struct Affine {
 impl Affine {
     /// Bilinear; what lies outside the source is 0 (paper).
     fn resample(&self, source: &[f32], shape: ImageShape, target: &mut [f32]) {
-        let ImageShape { height, width, channels } = shape;
+        let ImageShape {
+            height,
+            width,
+            channels,
+        } = shape;
         let (centre_y, centre_x) = ((height as f32 - 1.0) / 2.0, (width as f32 - 1.0) / 2.0);
         let at = |y: i32, x: i32, channel: usize| {
             if y < 0 || x < 0 || y >= height as i32 || x >= width as i32 {
@@ -83,7 +93,10 @@ impl Affine {
             }
         };
         for (index, pixel) in target.chunks_exact_mut(channels).enumerate() {
-            let (dy, dx) = ((index / width) as f32 - centre_y, (index % width) as f32 - centre_x);
+            let (dy, dx) = (
+                (index / width) as f32 - centre_y,
+                (index % width) as f32 - centre_x,
+            );
             let x = self.xx * dx + self.xy * dy + centre_x - self.shift_x;
             let y = self.yx * dx + self.yy * dy + centre_y - self.shift_y;
             let (x0, y0) = (x.floor(), y.floor());
@@ -109,7 +122,9 @@ mod tests {
         source[4 * 9 + 4] = 1.0;
         source[4 * 9 + 6] = 0.5;
         let mut target = vec![0.0; shape.len()];
-        augment.affine(&mut random::stream(seed, &[]), shape).resample(&source, shape, &mut target);
+        augment
+            .affine(&mut random::stream(seed, &[]), shape)
+            .resample(&source, shape, &mut target);
         (source, target)
     }
 
@@ -121,7 +136,13 @@ mod tests {
 
     #[test]
     fn a_turn_about_the_centre_keeps_the_centre_and_moves_the_rest() {
-        let (source, target) = resampled(Augment { rotate: 30.0, ..Augment::default() }, 3);
+        let (source, target) = resampled(
+            Augment {
+                rotate: 30.0,
+                ..Augment::default()
+            },
+            3,
+        );
         assert!((target[4 * 9 + 4] - 1.0).abs() < 1e-5);
         assert_ne!(source, target);
     }
@@ -129,7 +150,10 @@ mod tests {
     #[test]
     fn size_stays_within_its_bounds() {
         for seed in 0..50 {
-            let augment = Augment { scale: 0.25, ..Augment::default() };
+            let augment = Augment {
+                scale: 0.25,
+                ..Augment::default()
+            };
             let affine = augment.affine(&mut random::stream(seed, &[]), ImageShape::square(28, 1));
             assert!((0.8 - 1e-5..=1.25 + 1e-5).contains(&affine.xx), "{}", affine.xx);
         }

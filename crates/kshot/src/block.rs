@@ -61,9 +61,8 @@ impl ConvBlock {
         }
         let [n, height, width, _] = input.dims();
         let kernel = weight.dims()[0];
-        let values = n
-            * (height + 2 * self.form.padding + 1 - kernel)
-            * (width + 2 * self.form.padding + 1 - kernel);
+        let values =
+            n * (height + 2 * self.form.padding + 1 - kernel) * (width + 2 * self.form.padding + 1 - kernel);
         let out = conv_block::with_batch_statistics(self.form, input, weight, gamma, beta);
         let unbiased = values as f64 / (values.max(2) - 1) as f64;
         pass.record(self.running_mean.id, out.mean);

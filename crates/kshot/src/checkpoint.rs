@@ -119,7 +119,10 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Checkpoint`] when a file is missing, damaged or of another version.
     pub fn load(path: &Path) -> Result<Self, Error> {
-        let damaged = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
+        let damaged = |problem: String| Error::Checkpoint {
+            path: path.to_owned(),
+            problem,
+        };
         let bytes = read_bounded(&path.join(STATE))?;
         let state: State = serde_json::from_slice(&bytes)
             .map_err(|error| damaged(format!("{STATE} is damaged or not a checkpoint's ({error})")))?;
@@ -137,17 +140,29 @@ impl Checkpoint {
             named::from_bytes(&bytes, &path.join(file))
         };
         let (weights, training) = (arrays(WEIGHTS)?, arrays(TRAINING)?);
-        Ok(Self { settings: state.settings, progress: state.progress, weights, training })
+        Ok(Self {
+            settings: state.settings,
+            progress: state.progress,
+            weights,
+            training,
+        })
     }
 }
 
 /// The checkpoints below `folder`: episode and path, oldest first.
 pub fn list(folder: &Path) -> Vec<(u64, PathBuf)> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
     let mut found: Vec<_> = entries
         .filter_map(|entry| {
             let path = entry.ok()?.path();
-            let episode = path.file_name()?.to_str()?.strip_prefix("episode-")?.parse().ok()?;
+            let episode = path
+                .file_name()?
+                .to_str()?
+                .strip_prefix("episode-")?
+                .parse()
+                .ok()?;
             Some((episode, path))
         })
         .collect();
@@ -171,7 +186,10 @@ pub fn latest(folder: &Path) -> Result<(Checkpoint, Vec<Error>), Error> {
         None => "no checkpoint here; give a run folder, or train without --resume".to_owned(),
         Some(error) => format!("no checkpoint here can be read; the newest: {error}"),
     };
-    Err(Error::Checkpoint { path: folder.to_owned(), problem })
+    Err(Error::Checkpoint {
+        path: folder.to_owned(),
+        problem,
+    })
 }
 
 /// Removes the checkpoints that a training no longer needs: all but the last two and `best`.
@@ -200,7 +218,10 @@ fn read_bounded(path: &Path) -> Result<Vec<u8>, Error> {
     let length = fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
     if length > LIMIT {
         let problem = format!("{length} bytes, more than any checkpoint's file ({LIMIT})");
-        return Err(Error::Checkpoint { path: path.to_owned(), problem });
+        return Err(Error::Checkpoint {
+            path: path.to_owned(),
+            problem,
+        });
     }
     fs::read(path).map_err(|error| Error::io(path, error))
 }

@@ -37,7 +37,11 @@ pub fn find(name: &str) -> Result<Device, Error> {
             if ["vulkan", "wgpu", "metal", "cuda"].contains(&name) {
                 hint = format!("; build kshot with --features {name}");
             }
-            return Err(Error::Unknown { what: "device", name: name.to_owned(), hint });
+            return Err(Error::Unknown {
+                what: "device",
+                name: name.to_owned(),
+                hint,
+            });
         }
     };
     Ok(device.autodiff())

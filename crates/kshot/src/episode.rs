@@ -30,7 +30,11 @@ impl TaskShape {
 
 impl std::fmt::Display for TaskShape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-way {}-shot, {} queries per class", self.n_way, self.n_shot, self.n_query)
+        write!(
+            f,
+            "{}-way {}-shot, {} queries per class",
+            self.n_way, self.n_shot, self.n_query
+        )
     }
 }
 
@@ -100,5 +104,7 @@ pub fn images(pixels: &[f32], shape: ImageShape, device: &Device) -> Tensor<4> {
 }
 
 fn class_major(n_way: usize, per_class: usize) -> Vec<usize> {
-    (0..n_way).flat_map(|label| std::iter::repeat_n(label, per_class)).collect()
+    (0..n_way)
+        .flat_map(|label| std::iter::repeat_n(label, per_class))
+        .collect()
 }

@@ -37,7 +37,9 @@ pub enum Error {
         problem: String,
     },
     /// Images that an encoder can't take.
-    #[error("encoder {encoder} needs images of at least {smallest}x{smallest} pixels, found {image}; raise --image-size")]
+    #[error(
+        "encoder {encoder} needs images of at least {smallest}x{smallest} pixels, found {image}; raise --image-size"
+    )]
     ImageTooSmall {
         /// Which encoder.
         encoder: &'static str,
@@ -80,6 +82,9 @@ pub enum Error {
 impl Error {
     /// An [`Error::Io`] for `path`.
     pub fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
-        Self::Io { path: path.into(), source }
+        Self::Io {
+            path: path.into(),
+            source,
+        }
     }
 }

@@ -27,11 +27,19 @@ impl Accuracy {
         let n = values.len();
         let mean = values.iter().sum::<f64>() / n.max(1) as f64;
         if n < 2 {
-            return Self { mean, ci95: f64::INFINITY, episodes: n };
+            return Self {
+                mean,
+                ci95: f64::INFINITY,
+                episodes: n,
+            };
         }
         let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1) as f64;
         let quantile = StudentsT::new(0.0, 1.0, (n - 1) as f64).map_or(1.96, |t| t.inverse_cdf(0.975));
-        Self { mean, ci95: quantile * (variance / n as f64).sqrt(), episodes: n }
+        Self {
+            mean,
+            ci95: quantile * (variance / n as f64).sqrt(),
+            episodes: n,
+        }
     }
 }
 
@@ -53,7 +61,10 @@ pub struct Answered {
 impl Answered {
     /// The label given to each query.
     pub fn predictions(&self) -> Vec<usize> {
-        self.logits.chunks_exact(self.episode.task.n_way).map(learner::argmax).collect()
+        self.logits
+            .chunks_exact(self.episode.task.n_way)
+            .map(learner::argmax)
+            .collect()
     }
 
     /// Share of the queries that were recognised.
@@ -71,7 +82,10 @@ pub fn answer(learner: &dyn Learner, episode: Episode, norm: Norm) -> Result<Ans
     let device = learner.device();
     let task = learner.adapt(&episode.support_on(device), norm)?;
     let scores = learner.score(&task, episode.query_on(device), norm)?;
-    Ok(Answered { logits: learner::logits_on_host(scores.logits), episode })
+    Ok(Answered {
+        logits: learner::logits_on_host(scores.logits),
+        episode,
+    })
 }
 
 /// Answers episodes `0..episodes` of `sampler` on all threads and maps each with `keep`, in order.
@@ -106,7 +120,12 @@ pub fn answers<T: Send>(
 ///
 /// # Errors
 /// As [`answers`].
-pub fn accuracy(learner: &dyn Learner, sampler: &Sampler, episodes: u64, norm: Norm) -> Result<Accuracy, Error> {
+pub fn accuracy(
+    learner: &dyn Learner,
+    sampler: &Sampler,
+    episodes: u64,
+    norm: Norm,
+) -> Result<Accuracy, Error> {
     let values = answers(learner, sampler, episodes, norm, Answered::accuracy, |_| true)?;
     Ok(Accuracy::of(&values))
 }

@@ -35,7 +35,9 @@ pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Io`].
 pub fn sync_parent(path: &Path) -> Result<(), Error> {
-    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
+    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
+        return Ok(());
+    };
     // Folders can't be opened as files everywhere; where they can't, the rename alone must do.
     match File::open(parent) {
         Ok(folder) => {

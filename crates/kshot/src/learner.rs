@@ -68,7 +68,13 @@ pub fn erase<M: Method>(model: M, device: &Device) -> Box<dyn Learner> {
     let parameters = parameters::list(&model);
     let plain = model.valid();
     let plain_device = device.clone().without_autodiff();
-    Box::new(Erased { model, plain, parameters, device: device.clone(), plain_device })
+    Box::new(Erased {
+        model,
+        plain,
+        parameters,
+        device: device.clone(),
+        plain_device,
+    })
 }
 
 /// A method twice: with gradient tracking for training, without for everything else. Both hold the
@@ -117,7 +123,11 @@ impl<M: Method> Learner for Erased<M> {
             .collect();
         Ok(Step {
             loss: loss.into_scalar(),
-            accuracy: accuracy(&logits_on_host(logits.inner()), episode.task.n_way, &batch.query_labels),
+            accuracy: accuracy(
+                &logits_on_host(logits.inner()),
+                episode.task.n_way,
+                &batch.query_labels,
+            ),
             gradients: parameters::gradients(&self.model, &mut gradients),
             statistics,
         })
@@ -151,7 +161,11 @@ pub fn logits_on_host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 
 /// Share of the rows of `logits` `[n_query, n_way]` whose greatest entry is at its label.
 pub fn accuracy(logits: &[f32], n_way: usize, labels: &[usize]) -> f32 {
-    let right = logits.chunks_exact(n_way).zip(labels).filter(|(row, label)| argmax(row) == **label).count();
+    let right = logits
+        .chunks_exact(n_way)
+        .zip(labels)
+        .filter(|(row, label)| argmax(row) == **label)
+        .count();
     right as f32 / labels.len().max(1) as f32
 }
 

@@ -27,16 +27,22 @@ impl MetaBatch for InProcess {
         if let [episode] = episodes {
             return learner.meta_step(episode);
         }
-        let steps: Result<Vec<Step>, Error> =
-            episodes.par_iter().map(|episode| learner.meta_step(episode)).collect();
+        let steps: Result<Vec<Step>, Error> = episodes
+            .par_iter()
+            .map(|episode| learner.meta_step(episode))
+            .collect();
         Ok(mean(steps?))
     }
 }
 
 fn mean(steps: Vec<Step>) -> Step {
     let share = 1.0 / steps.len().max(1) as f32;
-    let mut total =
-        Step { loss: 0.0, accuracy: 0.0, gradients: Vec::new(), statistics: Vec::new() };
+    let mut total = Step {
+        loss: 0.0,
+        accuracy: 0.0,
+        gradients: Vec::new(),
+        statistics: Vec::new(),
+    };
     for step in steps {
         total.loss += share * step.loss;
         total.accuracy += share * step.accuracy;

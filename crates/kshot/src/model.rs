@@ -21,10 +21,20 @@ const INIT: u64 = 0x1717;
 pub fn fresh(settings: &Settings, image: ImageShape) -> Result<Box<dyn Learner>, Error> {
     let device = device::find(settings.core.text("device"))?;
     let mut rng = random::stream(settings.seed(), &[INIT]);
-    let request = EncoderRequest { image, options: &settings.encoder_options, device: &device };
-    let encoder = (settings.encoder.build)(&request, &mut rng)?;
+    let request = EncoderRequest {
+        image,
+        options: &settings.encoder_options,
+        device: &device,
+    };
+    let built = (settings.encoder.build)(&request, &mut rng)?;
     let options = &settings.method_options;
-    (settings.method.build)(MethodRequest { encoder, options, device: &device, rng: &mut rng })
+    (settings.method.build)(MethodRequest {
+        encoder: built.encoder,
+        maps: built.maps,
+        options,
+        device: &device,
+        rng: &mut rng,
+    })
 }
 
 /// A learner with the weights of a checkpoint; `path` is where they came from.

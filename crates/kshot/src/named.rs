@@ -76,8 +76,16 @@ pub fn to_bytes(arrays: &[Named], path: &Path) -> Result<Vec<u8>, Error> {
         path: path.to_owned(),
         problem: error.to_string(),
     };
-    let bytes: Vec<Vec<u8>> =
-        arrays.iter().map(|array| array.values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+    let bytes: Vec<Vec<u8>> = arrays
+        .iter()
+        .map(|array| {
+            array
+                .values
+                .iter()
+                .flat_map(|value| value.to_le_bytes())
+                .collect()
+        })
+        .collect();
     let mut views = Vec::with_capacity(arrays.len());
     for (array, bytes) in arrays.iter().zip(&bytes) {
         let view = TensorView::new(Dtype::F32, array.shape.clone(), bytes).map_err(problem)?;
@@ -91,16 +99,30 @@ pub fn to_bytes(arrays: &[Named], path: &Path) -> Result<Vec<u8>, Error> {
 /// # Errors
 /// Bytes that are not such a file, or an array of another number type.
 pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Vec<Named>, Error> {
-    let damaged = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
+    let damaged = |problem: String| Error::Checkpoint {
+        path: path.to_owned(),
+        problem,
+    };
     let file = SafeTensors::deserialize(bytes)
         .map_err(|error| damaged(format!("not a readable safetensors file ({error})")))?;
     let mut arrays = Vec::with_capacity(file.len());
     for (name, view) in file.tensors() {
         if view.dtype() != Dtype::F32 {
-            return Err(damaged(format!("array `{name}` holds {:?}, expected F32", view.dtype())));
+            return Err(damaged(format!(
+                "array `{name}` holds {:?}, expected F32",
+                view.dtype()
+            )));
         }
-        let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        arrays.push(Named { name, shape: view.shape().to_vec(), values });
+        let values = view
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        arrays.push(Named {
+            name,
+            shape: view.shape().to_vec(),
+            values,
+        });
     }
     Ok(arrays)
 }

@@ -57,12 +57,18 @@ pub struct Pass {
 impl Pass {
     /// A training pass.
     pub fn train() -> Self {
-        Self { phase: Phase::Train, statistics: Vec::new() }
+        Self {
+            phase: Phase::Train,
+            statistics: Vec::new(),
+        }
     }
 
     /// An evaluation pass under `norm`.
     pub fn evaluate(norm: Norm) -> Self {
-        Self { phase: Phase::Evaluate(norm), statistics: Vec::new() }
+        Self {
+            phase: Phase::Evaluate(norm),
+            statistics: Vec::new(),
+        }
     }
 
     /// Whether the running averages normalise (else the batch's own statistics do).

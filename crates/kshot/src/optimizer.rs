@@ -42,15 +42,19 @@ impl Adam {
             first: state.momentum.moment_1.clone(),
             second: state.momentum.moment_2.clone(),
         };
-        self.states.iter().map(|state| state.as_ref().map(moments)).collect()
+        self.states
+            .iter()
+            .map(|state| state.as_ref().map(moments))
+            .collect()
     }
 
     /// Moves each value that has a gradient.
     pub fn step(&mut self, learning_rate: f64, values: &mut [Tensor<1>], gradients: Vec<Option<Tensor<1>>>) {
         for ((value, gradient), state) in values.iter_mut().zip(gradients).zip(&mut self.states) {
             if let Some(gradient) = gradient {
-                (*value, *state) =
-                    self.rule.step(learning_rate, value.clone(), gradient, state.take());
+                (*value, *state) = self
+                    .rule
+                    .step(learning_rate, value.clone(), gradient, state.take());
             }
         }
     }

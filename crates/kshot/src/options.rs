@@ -56,10 +56,7 @@ impl Options {
     ///
     /// # Errors
     /// An option that isn't declared, or a value that isn't allowed.
-    pub fn resolve(
-        specs: &[OptionSpec],
-        given: &BTreeMap<String, String>,
-    ) -> Result<Self, OptionError> {
+    pub fn resolve(specs: &[OptionSpec], given: &BTreeMap<String, String>) -> Result<Self, OptionError> {
         for name in given.keys() {
             if !specs.iter().any(|spec| spec.name == name) {
                 let known: Vec<_> = specs.iter().map(|spec| spec.name).collect();
@@ -68,7 +65,10 @@ impl Options {
                 } else {
                     format!("not an option here; there are {}", known.join(", "))
                 };
-                return Err(OptionError { name: name.clone(), problem });
+                return Err(OptionError {
+                    name: name.clone(),
+                    problem,
+                });
             }
         }
         let mut values = BTreeMap::new();
@@ -107,7 +107,9 @@ impl Options {
 
     /// Every option with its value, in alphabetical order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.values.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.values
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 }
 
@@ -126,7 +128,9 @@ impl OptionSpec {
             },
             OptionKind::Range(low, high) => match parse_range(value) {
                 Some(range) if *range.start() >= low && *range.end() <= high && !range.is_empty() => None,
-                _ => Some(format!("expected a whole number from {low} to {high}, or LOW-HIGH")),
+                _ => Some(format!(
+                    "expected a whole number from {low} to {high}, or LOW-HIGH"
+                )),
             },
             OptionKind::Choice(words) if words.contains(&value) => None,
             OptionKind::Choice(words) => Some(format!("expected one of {}", words.join(", "))),
@@ -152,12 +156,25 @@ mod tests {
     use super::*;
 
     const SPECS: &[OptionSpec] = &[
-        OptionSpec { name: "size", kind: OptionKind::Integer(8, 512), default: "28", help: "" },
-        OptionSpec { name: "order", kind: OptionKind::Choice(&["1", "2"]), default: "2", help: "" },
+        OptionSpec {
+            name: "size",
+            kind: OptionKind::Integer(8, 512),
+            default: "28",
+            help: "",
+        },
+        OptionSpec {
+            name: "order",
+            kind: OptionKind::Choice(&["1", "2"]),
+            default: "2",
+            help: "",
+        },
     ];
 
     fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect()
     }
 
     #[test]
@@ -169,8 +186,14 @@ mod tests {
     #[test]
     fn an_undeclared_name_and_a_bad_value_are_named() {
         let error = Options::resolve(SPECS, &given(&[("colour", "red")])).unwrap_err();
-        assert_eq!(error.to_string(), "--colour: not an option here; there are size, order");
+        assert_eq!(
+            error.to_string(),
+            "--colour: not an option here; there are size, order"
+        );
         let error = Options::resolve(SPECS, &given(&[("size", "7")])).unwrap_err();
-        assert_eq!(error.to_string(), "--size: expected a whole number from 8 to 512, found `7`");
+        assert_eq!(
+            error.to_string(),
+            "--size: expected a whole number from 8 to 512, found `7`"
+        );
     }
 }

@@ -60,7 +60,11 @@ pub fn read<M: Module>(module: &M) -> Vec<Tensor<1>> {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let value = param.val();
             let count = value.shape().num_elements();
-            let value = if value.device().is_autodiff() { value.inner() } else { value };
+            let value = if value.device().is_autodiff() {
+                value.inner()
+            } else {
+                value
+            };
             self.0.push(value.reshape([count]));
         }
     }
@@ -98,10 +102,41 @@ pub fn gradients<M: Module>(module: &M, gradients: &mut Gradients) -> Vec<Option
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let value = param.val();
             let count = value.shape().num_elements();
-            self.1.push(value.grad_remove(self.0).map(|gradient| gradient.reshape([count])));
+            self.1.push(
+                value
+                    .grad_remove(self.0)
+                    .map(|gradient| gradient.reshape([count])),
+            );
         }
     }
     let mut take = Take(gradients, Vec::new());
     module.visit(&mut take);
     take.1
+}
+
+/// Σ w² over the parameters called `weight`, differentiable, `[1]`: for an L2 penalty. Scales, shifts and
+/// biases are not penalised.
+pub fn squared_weights<M: Module>(module: &M, device: &burn::tensor::Device) -> Tensor<1> {
+    struct Sum {
+        name: String,
+        total: Tensor<1>,
+    }
+    impl ModuleVisitor for Sum {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            if !container.starts_with("Enum:") {
+                name.clone_into(&mut self.name);
+            }
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if self.name == "weight" {
+                self.total = self.total.clone() + param.val().square().sum();
+            }
+        }
+    }
+    let mut sum = Sum {
+        name: String::new(),
+        total: Tensor::zeros([1], device),
+    };
+    module.visit(&mut sum);
+    sum.total
 }

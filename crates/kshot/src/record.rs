@@ -82,22 +82,31 @@ impl Evaluation {
     pub fn sampler(&self) -> Result<Sampler, Error> {
         let seed = self.seed ^ EVALUATION_SEED;
         let (dataset, tasks) = (self.dataset.clone(), self.tasks.clone());
-        Ok(Sampler::new(dataset, self.part, tasks, seed, false, Augment::default())?)
+        Ok(Sampler::new(
+            dataset,
+            self.part,
+            tasks,
+            seed,
+            false,
+            Augment::default(),
+        )?)
     }
 
     /// Evaluates `learner`; `progress` hears how many episodes are done and says whether to go on.
     ///
     /// # Errors
     /// Too few classes or examples, or an episode that the method can't use.
-    pub fn run(
-        &self,
-        learner: &dyn Learner,
-        progress: impl FnMut(u64) -> bool,
-    ) -> Result<Record, Error> {
+    pub fn run(&self, learner: &dyn Learner, progress: impl FnMut(u64) -> bool) -> Result<Record, Error> {
         let sampler = self.sampler()?;
         let started = Instant::now();
-        let values =
-            eval::answers(learner, &sampler, self.episodes, self.norm, Answered::accuracy, progress)?;
+        let values = eval::answers(
+            learner,
+            &sampler,
+            self.episodes,
+            self.norm,
+            Answered::accuracy,
+            progress,
+        )?;
         let seconds = started.elapsed().as_secs_f64();
         let accuracy = Accuracy::of(&values);
         Ok(Record {

@@ -31,8 +31,11 @@ pub fn create(folder: &Path, settings: &Settings) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Io`].
 pub fn write_config(folder: &Path, settings: &Settings) -> Result<(), Error> {
-    let table: toml::Table =
-        settings.layer().into_iter().map(|(name, value)| (name, to_toml(&value))).collect();
+    let table: toml::Table = settings
+        .layer()
+        .into_iter()
+        .map(|(name, value)| (name, to_toml(&value)))
+        .collect();
     let text = format!("# Every setting of this run; `kshot train --config` takes this file.\n{table}");
     files::write_atomically(&folder.join("config.toml"), text.as_bytes())
 }
@@ -43,9 +46,13 @@ pub fn write_config(folder: &Path, settings: &Settings) -> Result<(), Error> {
 /// A file that can't be read, that isn't TOML, or that holds tables or arrays.
 pub fn read_config(path: &Path) -> Result<Layer, Error> {
     let text = fs::read_to_string(path).map_err(|error| Error::io(path, error))?;
-    let problem = |problem: String| Error::Checkpoint { path: path.to_owned(), problem };
-    let table: toml::Table =
-        text.parse().map_err(|error: toml::de::Error| problem(error.to_string().trim().replace('\n', " ")))?;
+    let problem = |problem: String| Error::Checkpoint {
+        path: path.to_owned(),
+        problem,
+    };
+    let table: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| problem(error.to_string().trim().replace('\n', " ")))?;
     table
         .into_iter()
         .map(|(name, value)| match value {
@@ -53,7 +60,9 @@ pub fn read_config(path: &Path) -> Result<Layer, Error> {
             toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => {
                 Ok((name, value.to_string()))
             }
-            _ => Err(problem(format!("`{name}` holds a table, a list or a date; settings are plain `name = value` lines"))),
+            _ => Err(problem(format!(
+                "`{name}` holds a table, a list or a date; settings are plain `name = value` lines"
+            ))),
         })
         .collect()
 }
@@ -64,7 +73,10 @@ pub fn free_folder(base: &Path) -> PathBuf {
     if !taken(base) {
         return base.to_owned();
     }
-    (2u32..).map(|n| files::with_suffix(base, &format!("-{n}"))).find(|path| !taken(path)).unwrap_or_else(|| base.to_owned())
+    (2u32..)
+        .map(|n| files::with_suffix(base, &format!("-{n}")))
+        .find(|path| !taken(path))
+        .unwrap_or_else(|| base.to_owned())
 }
 
 /// A checkpoint by what stands on the command line, and where it lies: a run folder gives its best
@@ -85,7 +97,10 @@ pub fn open(path: &Path) -> Result<(Checkpoint, PathBuf, Vec<Error>), Error> {
     let folder = path.join(CHECKPOINTS);
     let (latest, mut damaged) = checkpoint::latest(&folder)?;
     let latest_path = folder.join(checkpoint::name(latest.progress.episode));
-    let best = latest.progress.best.map(|best| folder.join(checkpoint::name(best.episode)));
+    let best = latest
+        .progress
+        .best
+        .map(|best| folder.join(checkpoint::name(best.episode)));
     match best.filter(|best| *best != latest_path) {
         None => Ok((latest, latest_path, damaged)),
         Some(best) => match Checkpoint::load(&best) {
@@ -102,7 +117,11 @@ pub fn open(path: &Path) -> Result<(Checkpoint, PathBuf, Vec<Error>), Error> {
 fn to_toml(value: &str) -> toml::Value {
     if let Ok(number) = value.parse::<i64>() {
         toml::Value::Integer(number)
-    } else if let Ok(number) = value.parse::<f64>().map_err(drop).and_then(|n| if n.is_finite() { Ok(n) } else { Err(()) }) {
+    } else if let Ok(number) = value
+        .parse::<f64>()
+        .map_err(drop)
+        .and_then(|n| if n.is_finite() { Ok(n) } else { Err(()) })
+    {
         toml::Value::Float(number)
     } else if let Ok(truth) = value.parse::<bool>() {
         toml::Value::Boolean(truth)

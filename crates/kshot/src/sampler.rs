@@ -27,7 +27,11 @@ pub struct TaskRange {
 
 impl From<TaskShape> for TaskRange {
     fn from(task: TaskShape) -> Self {
-        Self { n_way: task.n_way..=task.n_way, n_shot: task.n_shot..=task.n_shot, n_query: task.n_query }
+        Self {
+            n_way: task.n_way..=task.n_way,
+            n_shot: task.n_shot..=task.n_shot,
+            n_query: task.n_query,
+        }
     }
 }
 
@@ -115,20 +119,32 @@ impl Sampler {
             || tasks.n_way.is_empty()
             || tasks.n_shot.is_empty()
         {
-            return Err(SamplerError::EmptyTask { found: format!("{tasks:?}") });
+            return Err(SamplerError::EmptyTask {
+                found: format!("{tasks:?}"),
+            });
         }
         let n_way = *tasks.n_way.end();
         let table = dataset.classes(part);
         let name = || format!("{} ({})", dataset.name(), dataset.partition());
         let pools: Vec<_> = if within_group {
-            table.groups().iter().map(|(_, range)| range.clone()).filter(|range| range.len() >= n_way).collect()
+            table
+                .groups()
+                .iter()
+                .map(|(_, range)| range.clone())
+                .filter(|range| range.len() >= n_way)
+                .collect()
         } else if table.len() >= n_way {
             std::iter::once(0..table.len()).collect()
         } else {
             Vec::new()
         };
         if pools.is_empty() {
-            let largest = table.groups().iter().map(|(_, range)| range.len()).max().unwrap_or(0);
+            let largest = table
+                .groups()
+                .iter()
+                .map(|(_, range)| range.len())
+                .max()
+                .unwrap_or(0);
             return Err(SamplerError::TooFewClasses {
                 dataset: name(),
                 part,
@@ -149,7 +165,14 @@ impl Sampler {
                 found: class.n_examples,
             });
         }
-        Ok(Self { dataset, part, tasks, seed, pools, augment })
+        Ok(Self {
+            dataset,
+            part,
+            tasks,
+            seed,
+            pools,
+            augment,
+        })
     }
 
     /// The dataset that is drawn from.
@@ -175,11 +198,21 @@ impl Sampler {
         let mut rng = random::stream(self.seed, &[self.part as u64, index]);
         let n_way = draw(&mut rng, &self.tasks.n_way);
         let n_shot = draw(&mut rng, &self.tasks.n_shot);
-        let task = TaskShape { n_way, n_shot, n_query: self.tasks.n_query };
+        let task = TaskShape {
+            n_way,
+            n_shot,
+            n_query: self.tasks.n_query,
+        };
         let image = self.dataset.shape();
-        let pool = &self.pools[if self.pools.len() == 1 { 0 } else { rng.random_range(0..self.pools.len()) }];
-        let classes: Vec<usize> =
-            index::sample(&mut rng, pool.len(), n_way).into_iter().map(|offset| pool.start + offset).collect();
+        let pool = &self.pools[if self.pools.len() == 1 {
+            0
+        } else {
+            rng.random_range(0..self.pools.len())
+        }];
+        let classes: Vec<usize> = index::sample(&mut rng, pool.len(), n_way)
+            .into_iter()
+            .map(|offset| pool.start + offset)
+            .collect();
         let table = self.dataset.classes(self.part).classes();
         let mut episode = Episode {
             task,
@@ -198,7 +231,11 @@ impl Sampler {
                     nth_image(&mut episode.support, label * n_shot + place, image.len())
                 } else {
                     episode.query_examples.push(example);
-                    nth_image(&mut episode.query, label * task.n_query + place - n_shot, image.len())
+                    nth_image(
+                        &mut episode.query,
+                        label * task.n_query + place - n_shot,
+                        image.len(),
+                    )
                 };
                 self.dataset.read(self.part, class, example, pixels)?;
             }
@@ -209,7 +246,11 @@ impl Sampler {
 }
 
 fn draw(rng: &mut impl RngExt, range: &RangeInclusive<usize>) -> usize {
-    if range.start() == range.end() { *range.start() } else { rng.random_range(range.clone()) }
+    if range.start() == range.end() {
+        *range.start()
+    } else {
+        rng.random_range(range.clone())
+    }
 }
 
 fn nth_image(pixels: &mut [f32], index: usize, len: usize) -> &mut [f32] {

@@ -38,7 +38,10 @@ mod tests {
     #[test]
     fn halving_halves_at_each_multiple() {
         let schedule = Schedule::Halving { every: 2000 };
-        assert_eq!([0, 1999, 2000, 4000].map(|e| schedule.rate(1.0, e)), [1.0, 1.0, 0.5, 0.25]);
+        assert_eq!(
+            [0, 1999, 2000, 4000].map(|e| schedule.rate(1.0, e)),
+            [1.0, 1.0, 0.5, 0.25]
+        );
     }
 
     #[test]

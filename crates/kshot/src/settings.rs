@@ -21,47 +21,212 @@ use crate::schedule::Schedule;
 /// Names and values as text.
 pub type Layer = BTreeMap<String, String>;
 
-const fn setting(name: &'static str, kind: OptionKind, default: &'static str, help: &'static str) -> OptionSpec {
-    OptionSpec { name, kind, default, help }
+const fn setting(
+    name: &'static str,
+    kind: OptionKind,
+    default: &'static str,
+    help: &'static str,
+) -> OptionSpec {
+    OptionSpec {
+        name,
+        kind,
+        default,
+        help,
+    }
 }
 
 /// The settings that every training has. `auto` stands for a value that follows from others.
 pub static SETTINGS: &[OptionSpec] = &[
     setting("method", OptionKind::Text, "prototypical", "the method"),
-    setting("data", OptionKind::Text, "glyphs", "dataset: glyphs, omniglot, folder:DIR"),
-    setting("data-dir", OptionKind::Text, "", "where real datasets lie (also KSHOT_DATA)"),
-    setting("split", OptionKind::Text, "auto", "how the classes are divided: official, vinyals, ..."),
-    setting("image-size", OptionKind::Text, "auto", "side of the square images in pixels"),
+    setting(
+        "data",
+        OptionKind::Text,
+        "glyphs",
+        "dataset: glyphs, omniglot, folder:DIR",
+    ),
+    setting(
+        "data-dir",
+        OptionKind::Text,
+        "",
+        "where real datasets lie (also KSHOT_DATA)",
+    ),
+    setting(
+        "split",
+        OptionKind::Text,
+        "auto",
+        "how the classes are divided: official, vinyals, ...",
+    ),
+    setting(
+        "image-size",
+        OptionKind::Text,
+        "auto",
+        "side of the square images in pixels",
+    ),
     setting("channels", OptionKind::Text, "auto", "1 grey or 3 colour"),
     setting("encoder", OptionKind::Text, "conv4", "the encoder"),
-    setting("way", OptionKind::Range(1, 10_000), "20", "classes per training episode, N or LOW-HIGH"),
-    setting("shot", OptionKind::Range(1, 10_000), "1", "labelled examples per class, K or LOW-HIGH"),
+    setting(
+        "way",
+        OptionKind::Range(1, 10_000),
+        "20",
+        "classes per training episode, N or LOW-HIGH",
+    ),
+    setting(
+        "shot",
+        OptionKind::Range(1, 10_000),
+        "1",
+        "labelled examples per class, K or LOW-HIGH",
+    ),
     setting("query", OptionKind::Integer(1, 10_000), "5", "queries per class"),
-    setting("within-alphabet", OptionKind::Flag, "false", "draw each training episode from one alphabet"),
-    setting("episodes", OptionKind::Integer(0, 1_000_000_000), "2000", "training episodes"),
-    setting("meta-batch", OptionKind::Integer(1, 10_000), "1", "episodes per weight update"),
-    setting("lr", OptionKind::Number(0.0, 10.0), "0.001", "learning rate of Adam"),
-    setting("schedule", OptionKind::Choice(&["constant", "halving", "cosine"]), "cosine", "learning rate over time"),
-    setting("halve-every", OptionKind::Integer(1, 1_000_000_000), "2000", "episodes between halvings"),
-    setting("average", OptionKind::Number(0.0, 0.999_999), "0", "decay of a running average of the weights, 0 for none"),
-    setting("rotate", OptionKind::Number(0.0, 180.0), "0", "augmentation: rotation within ± degrees"),
-    setting("shear", OptionKind::Number(0.0, 1.0), "0", "augmentation: shear within ±"),
-    setting("scale", OptionKind::Number(0.0, 0.9), "0", "augmentation: size within a factor of 1 ±"),
-    setting("shift", OptionKind::Number(0.0, 14.0), "0", "augmentation: shift within ± 28ths of the side"),
-    setting("val-way", OptionKind::Text, "auto", "classes per validation episode; auto: as in training, at most 20"),
-    setting("val-shot", OptionKind::Text, "auto", "labelled examples per class in validation; auto: as in training"),
-    setting("val-query", OptionKind::Integer(1, 10_000), "5", "queries per class in validation"),
-    setting("val-episodes", OptionKind::Integer(1, 1_000_000), "100", "episodes of each validation, always the same ones"),
-    setting("val-interval", OptionKind::Integer(1, 1_000_000_000), "250", "training episodes between validations"),
-    setting("patience", OptionKind::Integer(0, 1_000_000), "0", "stop after so many validations without a better one, 0 never"),
-    setting("report-interval", OptionKind::Integer(1, 1_000_000_000), "25", "training episodes between lines of trace.jsonl"),
-    setting("test-way", OptionKind::Text, "auto", "classes per test episode at the end; auto: as in validation"),
-    setting("test-shot", OptionKind::Text, "auto", "labelled examples per class in the test; auto: as in validation"),
-    setting("test-query", OptionKind::Integer(1, 10_000), "5", "queries per class in the test"),
-    setting("test-episodes", OptionKind::Integer(1, 1_000_000), "1000", "episodes of the test at the end"),
-    setting("norm", OptionKind::Choice(&["running", "episode"]), "running", "whose statistics normalise in evaluation"),
-    setting("seed", OptionKind::Integer(0, i64::MAX), "1", "seed of everything random"),
-    setting("device", OptionKind::Text, "flex", "where the tensors live: flex (CPU), or a device feature of this build"),
+    setting(
+        "within-alphabet",
+        OptionKind::Flag,
+        "false",
+        "draw each training episode from one alphabet",
+    ),
+    setting(
+        "episodes",
+        OptionKind::Integer(0, 1_000_000_000),
+        "2000",
+        "training episodes",
+    ),
+    setting(
+        "meta-batch",
+        OptionKind::Integer(1, 10_000),
+        "1",
+        "episodes per weight update",
+    ),
+    setting(
+        "lr",
+        OptionKind::Number(0.0, 10.0),
+        "0.001",
+        "learning rate of Adam",
+    ),
+    setting(
+        "schedule",
+        OptionKind::Choice(&["constant", "halving", "cosine"]),
+        "cosine",
+        "learning rate over time",
+    ),
+    setting(
+        "halve-every",
+        OptionKind::Integer(1, 1_000_000_000),
+        "2000",
+        "episodes between halvings",
+    ),
+    setting(
+        "average",
+        OptionKind::Number(0.0, 0.999_999),
+        "0",
+        "decay of a running average of the weights, 0 for none",
+    ),
+    setting(
+        "rotate",
+        OptionKind::Number(0.0, 180.0),
+        "0",
+        "augmentation: rotation within ± degrees",
+    ),
+    setting(
+        "shear",
+        OptionKind::Number(0.0, 1.0),
+        "0",
+        "augmentation: shear within ±",
+    ),
+    setting(
+        "scale",
+        OptionKind::Number(0.0, 0.9),
+        "0",
+        "augmentation: size within a factor of 1 ±",
+    ),
+    setting(
+        "shift",
+        OptionKind::Number(0.0, 14.0),
+        "0",
+        "augmentation: shift within ± 28ths of the side",
+    ),
+    setting(
+        "val-way",
+        OptionKind::Text,
+        "auto",
+        "classes per validation episode; auto: as in training, at most 20",
+    ),
+    setting(
+        "val-shot",
+        OptionKind::Text,
+        "auto",
+        "labelled examples per class in validation; auto: as in training",
+    ),
+    setting(
+        "val-query",
+        OptionKind::Integer(1, 10_000),
+        "5",
+        "queries per class in validation",
+    ),
+    setting(
+        "val-episodes",
+        OptionKind::Integer(1, 1_000_000),
+        "100",
+        "episodes of each validation, always the same ones",
+    ),
+    setting(
+        "val-interval",
+        OptionKind::Integer(1, 1_000_000_000),
+        "250",
+        "training episodes between validations",
+    ),
+    setting(
+        "patience",
+        OptionKind::Integer(0, 1_000_000),
+        "0",
+        "stop after so many validations without a better one, 0 never",
+    ),
+    setting(
+        "report-interval",
+        OptionKind::Integer(1, 1_000_000_000),
+        "25",
+        "training episodes between lines of trace.jsonl",
+    ),
+    setting(
+        "test-way",
+        OptionKind::Text,
+        "auto",
+        "classes per test episode at the end; auto: as in validation",
+    ),
+    setting(
+        "test-shot",
+        OptionKind::Text,
+        "auto",
+        "labelled examples per class in the test; auto: as in validation",
+    ),
+    setting(
+        "test-query",
+        OptionKind::Integer(1, 10_000),
+        "5",
+        "queries per class in the test",
+    ),
+    setting(
+        "test-episodes",
+        OptionKind::Integer(1, 1_000_000),
+        "1000",
+        "episodes of the test at the end",
+    ),
+    setting(
+        "norm",
+        OptionKind::Choice(&["running", "episode"]),
+        "running",
+        "whose statistics normalise in evaluation",
+    ),
+    setting(
+        "seed",
+        OptionKind::Integer(0, i64::MAX),
+        "1",
+        "seed of everything random",
+    ),
+    setting(
+        "device",
+        OptionKind::Text,
+        "flex",
+        "where the tensors live: flex (CPU), or a device feature of this build",
+    ),
 ];
 
 /// A training's settings, checked, with the registry entries that they name.
@@ -96,8 +261,11 @@ impl Settings {
             given.extend(layer.iter().map(|(name, value)| (name.clone(), value.clone())));
         }
         let method = method::find(given.get("method").map_or("prototypical", String::as_str))?;
-        let mut all: Layer =
-            method.defaults.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let mut all: Layer = method
+            .defaults
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
         all.extend(given);
         let text = |name: &str, default: &str| all.get(name).cloned().unwrap_or_else(|| default.to_owned());
         let data = text("data", "glyphs");
@@ -130,7 +298,14 @@ impl Settings {
                 hint: crate::suggest::hint(settings.partition(), settings.dataset.partitions.iter().copied()),
             });
         }
-        for name in ["image-size", "channels", "val-way", "val-shot", "test-way", "test-shot"] {
+        for name in [
+            "image-size",
+            "channels",
+            "val-way",
+            "val-shot",
+            "test-way",
+            "test-shot",
+        ] {
             settings.number_or_auto(name)?;
         }
         Ok(settings)
@@ -138,11 +313,16 @@ impl Settings {
 
     /// Every setting by name, as [`Settings::resolve`] takes them.
     pub fn layer(&self) -> Layer {
-        [&self.core, &self.method_options, &self.dataset_options, &self.encoder_options]
-            .into_iter()
-            .flat_map(Options::iter)
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect()
+        [
+            &self.core,
+            &self.method_options,
+            &self.dataset_options,
+            &self.encoder_options,
+        ]
+        .into_iter()
+        .flat_map(Options::iter)
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
     }
 
     /// The way to divide the dataset's classes.
@@ -184,9 +364,17 @@ impl Settings {
     /// # Errors
     /// None after [`Settings::resolve`].
     pub fn val_tasks(&self) -> Result<TaskRange, Error> {
-        let n_way = self.number_or_auto("val-way")?.unwrap_or((*self.core.range("way").end()).min(20));
-        let n_shot = self.number_or_auto("val-shot")?.unwrap_or(*self.core.range("shot").end());
-        Ok(TaskRange { n_way: exactly(n_way), n_shot: exactly(n_shot), n_query: self.core.integer("val-query") })
+        let n_way = self
+            .number_or_auto("val-way")?
+            .unwrap_or((*self.core.range("way").end()).min(20));
+        let n_shot = self
+            .number_or_auto("val-shot")?
+            .unwrap_or(*self.core.range("shot").end());
+        Ok(TaskRange {
+            n_way: exactly(n_way),
+            n_shot: exactly(n_shot),
+            n_query: self.core.integer("val-query"),
+        })
     }
 
     /// The tasks of the test.
@@ -195,16 +383,28 @@ impl Settings {
     /// None after [`Settings::resolve`].
     pub fn test_tasks(&self) -> Result<TaskRange, Error> {
         let validation = self.val_tasks()?;
-        let n_way = self.number_or_auto("test-way")?.unwrap_or(*validation.n_way.end());
-        let n_shot = self.number_or_auto("test-shot")?.unwrap_or(*validation.n_shot.end());
-        Ok(TaskRange { n_way: exactly(n_way), n_shot: exactly(n_shot), n_query: self.core.integer("test-query") })
+        let n_way = self
+            .number_or_auto("test-way")?
+            .unwrap_or(*validation.n_way.end());
+        let n_shot = self
+            .number_or_auto("test-shot")?
+            .unwrap_or(*validation.n_shot.end());
+        Ok(TaskRange {
+            n_way: exactly(n_way),
+            n_shot: exactly(n_shot),
+            n_query: self.core.integer("test-query"),
+        })
     }
 
     /// The learning rate over time.
     pub fn schedule(&self) -> Schedule {
         match self.core.text("schedule") {
-            "halving" => Schedule::Halving { every: self.core.integer("halve-every") as u64 },
-            "cosine" => Schedule::Cosine { episodes: self.core.integer("episodes") as u64 },
+            "halving" => Schedule::Halving {
+                every: self.core.integer("halve-every") as u64,
+            },
+            "cosine" => Schedule::Cosine {
+                episodes: self.core.integer("episodes") as u64,
+            },
             _ => Schedule::Constant,
         }
     }
@@ -222,7 +422,11 @@ impl Settings {
 
     /// The batch-normalisation policy of evaluations.
     pub fn norm(&self) -> Norm {
-        if self.core.text("norm") == "episode" { Norm::Episode } else { Norm::Running }
+        if self.core.text("norm") == "episode" {
+            Norm::Episode
+        } else {
+            Norm::Running
+        }
     }
 
     /// The seed of everything random.
@@ -255,12 +459,20 @@ fn check_names(
     encoder: &str,
 ) -> Result<(), Error> {
     let known = || groups.iter().flat_map(|group| group.iter().map(|spec| spec.name));
-    match all.keys().find(|name| !known().any(|known| known == name.as_str())) {
+    match all
+        .keys()
+        .find(|name| !known().any(|known| known == name.as_str()))
+    {
         None => Ok(()),
         Some(name) => {
-            let hint = crate::suggest::near(name, known())
-                .unwrap_or_else(|| format!("; method {method}, dataset {dataset} and encoder {encoder} have no such option"));
-            Err(Error::Unknown { what: "setting", name: name.clone(), hint })
+            let hint = crate::suggest::near(name, known()).unwrap_or_else(|| {
+                format!("; method {method}, dataset {dataset} and encoder {encoder} have no such option")
+            });
+            Err(Error::Unknown {
+                what: "setting",
+                name: name.clone(),
+                hint,
+            })
         }
     }
 }
@@ -270,7 +482,10 @@ mod tests {
     use super::*;
 
     fn layer(pairs: &[(&str, &str)]) -> Layer {
-        pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect()
     }
 
     #[test]
@@ -289,12 +504,18 @@ mod tests {
     fn no_name_is_declared_twice() {
         let mut names: Vec<&str> = SETTINGS.iter().map(|spec| spec.name).collect();
         let all = [
-            method::METHODS.iter().map(|spec| spec.options).collect::<Vec<_>>(),
+            method::METHODS
+                .iter()
+                .map(|spec| spec.options)
+                .collect::<Vec<_>>(),
             datasets::DATASETS.iter().map(|spec| spec.options).collect(),
             encoder::ENCODERS.iter().map(|spec| spec.options).collect(),
         ];
         for family in all {
-            let mut here: Vec<&str> = family.iter().flat_map(|specs| specs.iter().map(|spec| spec.name)).collect();
+            let mut here: Vec<&str> = family
+                .iter()
+                .flat_map(|specs| specs.iter().map(|spec| spec.name))
+                .collect();
             here.sort_unstable();
             here.dedup();
             names.extend(here);
@@ -319,8 +540,17 @@ mod tests {
     #[test]
     fn unknown_names_come_with_a_suggestion() {
         let text = |pairs| Settings::resolve(&[&layer(pairs)]).err().unwrap().to_string();
-        assert_eq!(text(&[("wai", "5")]), "unknown setting `wai`; did you mean `way`?");
-        assert_eq!(text(&[("method", "protypical")]), "unknown method `protypical`; did you mean `prototypical`?");
-        assert_eq!(text(&[("data", "omniglott")]), "unknown dataset `omniglott`; did you mean `omniglot`?");
+        assert_eq!(
+            text(&[("wai", "5")]),
+            "unknown setting `wai`; did you mean `way`?"
+        );
+        assert_eq!(
+            text(&[("method", "protypical")]),
+            "unknown method `protypical`; did you mean `prototypical`?"
+        );
+        assert_eq!(
+            text(&[("data", "omniglott")]),
+            "unknown dataset `omniglott`; did you mean `omniglot`?"
+        );
     }
 }

@@ -67,8 +67,14 @@ impl Trace {
             text.push_str(&to_text(&line));
         }
         files::write_atomically(path, text.as_bytes())?;
-        let file = OpenOptions::new().append(true).open(path).map_err(|error| Error::io(path, error))?;
-        Ok(Self { path: path.to_owned(), file })
+        let file = OpenOptions::new()
+            .append(true)
+            .open(path)
+            .map_err(|error| Error::io(path, error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+        })
     }
 
     /// Adds a line.
@@ -76,16 +82,22 @@ impl Trace {
     /// # Errors
     /// [`Error::Io`].
     pub fn push(&mut self, line: &Line) -> Result<(), Error> {
-        self.file.write_all(to_text(line).as_bytes()).map_err(|error| Error::io(&self.path, error))
+        self.file
+            .write_all(to_text(line).as_bytes())
+            .map_err(|error| Error::io(&self.path, error))
     }
 }
 
 /// The readable lines of a trace; none when there is no file.
 pub fn read(path: &Path) -> Vec<Line> {
     let text = fs::read_to_string(path).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    text.lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
 }
 
 fn to_text(line: &Line) -> String {
-    serde_json::to_string(line).map(|text| text + "\n").unwrap_or_default()
+    serde_json::to_string(line)
+        .map(|text| text + "\n")
+        .unwrap_or_default()
 }

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use burn::tensor::Tensor;
 
-use crate::average::WeightAverage;
 use crate::augment::Augment;
+use crate::average::WeightAverage;
 use crate::checkpoint::{self, Best, Checkpoint, Progress};
 use crate::data::{Dataset, Part};
 use crate::episode::Episode;
@@ -137,10 +137,16 @@ impl Training {
     /// An episode that can't be made or learned, a loss that is not finite, or a disk that can't be
     /// written; the checkpoints made before are intact then.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<Ended, Error> {
+        if self.progress.episode == 0 {
+            self.save(None)?;
+        }
         let mut trace = Trace::open(&self.folder.join("trace.jsonl"), self.progress.episode)?;
         let sampler = self.train.clone();
         let meta_batch = self.settings.core.integer("meta-batch") as u64;
-        let (from, to) = (self.progress.episode, self.settings.core.integer("episodes") as u64);
+        let (from, to) = (
+            self.progress.episode,
+            self.settings.core.integer("episodes") as u64,
+        );
         std::thread::scope(|scope| {
             let (sender, receiver) = sync_channel(PREFETCH);
             scope.spawn(move || {
@@ -214,7 +220,8 @@ impl Training {
 
     /// One optimizer step, the running averages of batch statistics, and the average of the weights.
     fn update(&mut self, rate: f64, step: &Step) {
-        self.optimizer.step(rate, &mut self.values, step.gradients.clone());
+        self.optimizer
+            .step(rate, &mut self.values, step.gradients.clone());
         for (index, observed) in &step.statistics {
             let average = &mut self.values[*index];
             *average = average.clone().mul_scalar(1.0 - MOMENTUM) + observed.clone().mul_scalar(MOMENTUM);
@@ -233,9 +240,15 @@ impl Training {
         let accuracy = eval::accuracy(self.learner.as_ref(), &self.validation, episodes, self.norm);
         self.learner.write(&self.values);
         let accuracy = accuracy?;
-        let best = self.progress.best.is_none_or(|best| accuracy.mean > best.accuracy);
+        let best = self
+            .progress
+            .best
+            .is_none_or(|best| accuracy.mean > best.accuracy);
         if best {
-            self.progress.best = Some(Best { episode: self.progress.episode, accuracy: accuracy.mean });
+            self.progress.best = Some(Best {
+                episode: self.progress.episode,
+                accuracy: accuracy.mean,
+            });
             self.progress.since_best = 0;
         } else {
             self.progress.since_best += 1;
@@ -254,9 +267,15 @@ impl Training {
     fn save(&mut self, val_accuracy: Option<f64>) -> Result<(), Error> {
         self.progress.val_accuracy = val_accuracy;
         let parameters = self.learner.parameters();
-        let weights = self.average.as_ref().map_or(&self.values[..], |average| average.values());
+        let weights = self
+            .average
+            .as_ref()
+            .map_or(&self.values[..], |average| average.values());
         let weights = named::from_parameters(parameters, weights, "");
-        if weights.iter().any(|array| array.values.iter().any(|value| !value.is_finite())) {
+        if weights
+            .iter()
+            .any(|array| array.values.iter().any(|value| !value.is_finite()))
+        {
             return Err(self.not_finite(f32::NAN));
         }
         let mut training = named::from_parameters(parameters, &self.values, "raw.");
@@ -267,28 +286,52 @@ impl Training {
                 training.extend(named::from_parameters(one, &[second], "second."));
             }
         }
-        let checkpoint =
-            Checkpoint { settings: self.settings.layer(), progress: self.progress.clone(), weights, training };
+        let checkpoint = Checkpoint {
+            settings: self.settings.layer(),
+            progress: self.progress.clone(),
+            weights,
+            training,
+        };
         let folder = self.folder.join("checkpoint");
         checkpoint.save(&folder)?;
         checkpoint::prune(&folder, self.progress.best.map(|best| best.episode))
     }
 
     fn not_finite(&self, loss: f32) -> Error {
-        let last = checkpoint::list(&self.folder.join("checkpoint")).last().map(|(episode, _)| *episode);
+        let last = checkpoint::list(&self.folder.join("checkpoint"))
+            .last()
+            .map(|(episode, _)| *episode);
         let kept = last.map_or_else(String::new, |episode| format!(" (episode {episode})"));
-        Error::NotFinite { episode: self.progress.episode, loss, kept }
+        Error::NotFinite {
+            episode: self.progress.episode,
+            loss,
+            kept,
+        }
     }
 }
 
 fn train_sampler(settings: &Settings, dataset: Arc<dyn Dataset>) -> Result<Sampler, SamplerError> {
     let within = settings.core.flag("within-alphabet");
-    Sampler::new(dataset, Part::Train, settings.train_tasks(), settings.seed(), within, settings.augment())
+    Sampler::new(
+        dataset,
+        Part::Train,
+        settings.train_tasks(),
+        settings.seed(),
+        within,
+        settings.augment(),
+    )
 }
 
 fn validation_sampler(settings: &Settings, dataset: Arc<dyn Dataset>) -> Result<Sampler, Error> {
     let seed = settings.seed() ^ VALIDATION_SEED;
-    Ok(Sampler::new(dataset, Part::Val, settings.val_tasks()?, seed, false, Augment::default())?)
+    Ok(Sampler::new(
+        dataset,
+        Part::Val,
+        settings.val_tasks()?,
+        seed,
+        false,
+        Augment::default(),
+    )?)
 }
 
 fn restore_moments(
@@ -326,15 +369,23 @@ struct Interval {
 
 impl Interval {
     fn new(progress: &Progress) -> Self {
-        Self { loss: 0.0, accuracy: 0.0, updates: 0.0, images: 0, seconds_before: progress.seconds }
+        Self {
+            loss: 0.0,
+            accuracy: 0.0,
+            updates: 0.0,
+            images: 0,
+            seconds_before: progress.seconds,
+        }
     }
 
     fn add(&mut self, step: &Step, batch: &[Episode]) {
         self.loss += f64::from(step.loss);
         self.accuracy += f64::from(step.accuracy);
         self.updates += 1.0;
-        self.images +=
-            batch.iter().map(|episode| episode.task.n_support() + episode.task.n_queries()).sum::<usize>();
+        self.images += batch
+            .iter()
+            .map(|episode| episode.task.n_support() + episode.task.n_queries())
+            .sum::<usize>();
     }
 
     fn line(&self, progress: &Progress, lr: f64) -> Line {

@@ -18,7 +18,18 @@ pub fn threads_flag() -> Arg {
 
 /// `--json`.
 pub fn json_flag() -> Arg {
-    Arg::new("json").long("json").action(clap::ArgAction::SetTrue).help("print one JSON object on standard output")
+    Arg::new("json")
+        .long("json")
+        .action(clap::ArgAction::SetTrue)
+        .help("print one JSON object on standard output")
+}
+
+/// A flag without a value.
+pub fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name)
+        .long(name)
+        .action(clap::ArgAction::SetTrue)
+        .help(help)
 }
 
 /// `--data-dir DIR`.
@@ -32,13 +43,21 @@ pub fn data_dir_flag() -> Arg {
 
 /// Sizes the pool of worker threads by `--threads`.
 pub fn start_threads(matches: &ArgMatches) -> Result<()> {
-    let threads = matches.get_one::<u16>("threads").map_or(0, |&threads| usize::from(threads));
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("starting the worker threads")
+    let threads = matches
+        .get_one::<u16>("threads")
+        .map_or(0, |&threads| usize::from(threads));
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .context("starting the worker threads")
 }
 
 /// Opens the dataset that the settings name, and prints what it warns of.
 pub fn open_dataset(settings: &Settings) -> Result<Arc<dyn Dataset>, kshot::Error> {
     let dataset = (settings.dataset.open)(&settings.open_request()?)?;
+    for warning in dataset.warnings() {
+        eprintln!("warning: {warning}");
+    }
     Ok(Arc::from(dataset))
 }
 

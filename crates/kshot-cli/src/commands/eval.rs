@@ -24,8 +24,13 @@ const RENAMED: &[(&str, &str, &str)] = &[
 ];
 
 pub fn command() -> Command {
-    let own = SETTINGS.iter().filter(|spec| ["data", "norm", "device"].contains(&spec.name)).map(|spec| (spec, "Settings"));
-    let datasets = DATASETS.iter().flat_map(|entry| entry.options.iter().map(|spec| (spec, "Dataset options")));
+    let own = SETTINGS
+        .iter()
+        .filter(|spec| ["data", "norm", "device"].contains(&spec.name))
+        .map(|spec| (spec, "Settings"));
+    let datasets = DATASETS
+        .iter()
+        .flat_map(|entry| entry.options.iter().map(|spec| (spec, "Dataset options")));
     Command::new("eval")
         .about("Evaluate a trained model on episodes of classes that it has not seen")
         .after_help(
@@ -65,7 +70,9 @@ pub fn command() -> Command {
 
 pub fn run(matches: &ArgMatches) -> Result<()> {
     common::start_threads(matches)?;
-    let Some(path) = matches.get_one::<PathBuf>("run") else { bail!("give a run folder") };
+    let Some(path) = matches.get_one::<PathBuf>("run") else {
+        bail!("give a run folder")
+    };
     let (checkpoint, path, damaged) = run::open(path)?;
     for error in damaged {
         eprintln!("warning: {error}; using {}", path.display());
@@ -84,16 +91,30 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         norm: settings.norm(),
     };
     let record = evaluate(&evaluation, learner.as_ref(), &Interrupt::listen()?)?;
-    if matches.get_flag("json") { common::print_json(&record) } else { Ok(print(&record)) }
+    if matches.get_flag("json") {
+        common::print_json(&record)
+    } else {
+        Ok(print(&record))
+    }
 }
 
 /// The run's settings with the flags over them, and the part to evaluate on.
 fn settings(matches: &ArgMatches, trained: &Layer) -> Result<(Settings, Part)> {
     let mut layer = trained.clone();
-    let dataset_options = || DATASETS.iter().flat_map(|spec| spec.options).map(|spec| spec.name);
-    let names = ["data", "data-dir", "norm", "device", "seed"].into_iter().chain(dataset_options());
+    let dataset_options = || {
+        DATASETS
+            .iter()
+            .flat_map(|spec| spec.options)
+            .map(|spec| spec.name)
+    };
+    let names = ["data", "data-dir", "norm", "device", "seed"]
+        .into_iter()
+        .chain(dataset_options());
     let mut given = flags::given(matches, names);
-    if given.get("data").is_some_and(|data| Some(data) != trained.get("data")) {
+    if given
+        .get("data")
+        .is_some_and(|data| Some(data) != trained.get("data"))
+    {
         layer.retain(|name, _| !dataset_options().any(|option| option == name) && name != "split");
     }
     for (flag, setting, _) in RENAMED {
@@ -102,7 +123,11 @@ fn settings(matches: &ArgMatches, trained: &Layer) -> Result<(Settings, Part)> {
         }
     }
     let mut part = Part::Test;
-    for word in matches.get_one::<String>("split").iter().flat_map(|split| split.split(':')) {
+    for word in matches
+        .get_one::<String>("split")
+        .iter()
+        .flat_map(|split| split.split(':'))
+    {
         match Part::ALL.into_iter().find(|part| part.name() == word) {
             Some(named) => part = named,
             None => {
@@ -123,7 +148,11 @@ pub fn evaluate(evaluation: &Evaluation, learner: &dyn Learner, interrupt: &Inte
     bar.finish();
     let record = record?;
     if (record.episodes as u64) < evaluation.episodes {
-        bail!("stopped after {} of {} test episodes; run it again", record.episodes, evaluation.episodes);
+        bail!(
+            "stopped after {} of {} test episodes; run it again",
+            record.episodes,
+            evaluation.episodes
+        );
     }
     Ok(record)
 }

@@ -11,8 +11,16 @@ use serde_json::{Value, json};
 use super::common;
 
 pub fn commands() -> [Command; 3] {
-    [("methods", "The methods"), ("encoders", "The encoders"), ("datasets", "The datasets")]
-        .map(|(name, about)| Command::new(name).about(format!("{about} that kshot knows, with their options")).arg(common::json_flag()))
+    [
+        ("methods", "The methods"),
+        ("encoders", "The encoders"),
+        ("datasets", "The datasets"),
+    ]
+    .map(|(name, about)| {
+        Command::new(name)
+            .about(format!("{about} that kshot knows, with their options"))
+            .arg(common::json_flag())
+    })
 }
 
 pub fn run(name: &str, matches: &ArgMatches) -> Result<()> {
@@ -73,21 +81,48 @@ fn datasets() -> Vec<Value> {
 }
 
 fn options(specs: &[OptionSpec]) -> Vec<Value> {
-    specs.iter().map(|spec| json!({"name": spec.name, "default": spec.default, "help": spec.help})).collect()
+    specs
+        .iter()
+        .map(|spec| json!({"name": spec.name, "default": spec.default, "help": spec.help}))
+        .collect()
 }
 
 fn print(entry: &Value) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let family = entry.get("family").map_or_else(String::new, |family| format!(" [{}]", text(family)));
-    println!("{}{family}\n    {}\n    {}", text(&entry["name"]), text(&entry["summary"]), text(&entry["source"]));
+    let family = entry
+        .get("family")
+        .map_or_else(String::new, |family| format!(" [{}]", text(family)));
+    println!(
+        "{}{family}\n    {}\n    {}",
+        text(&entry["name"]),
+        text(&entry["summary"]),
+        text(&entry["source"])
+    );
     if let Some(splits) = entry.get("splits").and_then(Value::as_array) {
-        println!("    --split {}", splits.iter().map(text).collect::<Vec<_>>().join("|"));
+        println!(
+            "    --split {}",
+            splits.iter().map(text).collect::<Vec<_>>().join("|")
+        );
     }
     for option in entry["options"].as_array().into_iter().flatten() {
-        println!("    --{} [{}]: {}", text(&option["name"]), text(&option["default"]), text(&option["help"]));
+        println!(
+            "    --{} [{}]: {}",
+            text(&option["name"]),
+            text(&option["default"]),
+            text(&option["help"])
+        );
     }
-    for preset in entry.get("presets").and_then(Value::as_array).into_iter().flatten() {
-        println!("    --preset {}: {}", text(&preset["name"]), text(&preset["summary"]));
+    for preset in entry
+        .get("presets")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        println!(
+            "    --preset {}: {}",
+            text(&preset["name"]),
+            text(&preset["summary"])
+        );
         for (name, value) in preset["settings"].as_object().into_iter().flatten() {
             println!("        --{name} {}", text(value));
         }

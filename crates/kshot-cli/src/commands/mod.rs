@@ -28,7 +28,9 @@ pub fn exit_code(error: &Error) -> u8 {
             kshot::Error::Unknown { .. }
             | kshot::Error::Option(_)
             | kshot::Error::Setting { .. }
-            | kshot::Error::Data(kshot::data::DataError::Unknown { .. } | kshot::data::DataError::Option { .. }),
+            | kshot::Error::Data(
+                kshot::data::DataError::Unknown { .. } | kshot::data::DataError::Option { .. },
+            ),
         ) => 2,
         _ => 1,
     }

@@ -22,17 +22,38 @@ use crate::flags;
 use crate::interrupt::Interrupt;
 
 /// Settings that `--resume` may change: none of them changes what an episode does to the weights.
-const CHANGEABLE: &[&str] =
-    &["data-dir", "episodes", "patience", "report-interval", "test-way", "test-shot", "test-query", "test-episodes", "norm"];
+const CHANGEABLE: &[&str] = &[
+    "data-dir",
+    "episodes",
+    "patience",
+    "report-interval",
+    "test-way",
+    "test-shot",
+    "test-query",
+    "test-episodes",
+    "norm",
+];
 
 pub fn command() -> Command {
     let options = SETTINGS
         .iter()
         .filter(|spec| !["method", "data-dir"].contains(&spec.name))
         .map(|spec| (spec, "Settings"))
-        .chain(METHODS.iter().flat_map(|entry| entry.options.iter().map(|spec| (spec, "Method options"))))
-        .chain(DATASETS.iter().flat_map(|entry| entry.options.iter().map(|spec| (spec, "Dataset options"))))
-        .chain(ENCODERS.iter().flat_map(|entry| entry.options.iter().map(|spec| (spec, "Encoder options"))));
+        .chain(
+            METHODS
+                .iter()
+                .flat_map(|entry| entry.options.iter().map(|spec| (spec, "Method options"))),
+        )
+        .chain(
+            DATASETS
+                .iter()
+                .flat_map(|entry| entry.options.iter().map(|spec| (spec, "Dataset options"))),
+        )
+        .chain(
+            ENCODERS
+                .iter()
+                .flat_map(|entry| entry.options.iter().map(|spec| (spec, "Encoder options"))),
+        );
     Command::new("train")
         .about("Meta-train a method, evaluate it on the test classes and write a report")
         .after_help(
@@ -78,9 +99,16 @@ pub fn command() -> Command {
 pub fn run(matches: &ArgMatches) -> Result<()> {
     common::start_threads(matches)?;
     let interrupt = Interrupt::listen().context("listening for Ctrl-C")?;
-    let (mut training, settings, folder) =
-        if matches.get_flag("resume") { resume(matches)? } else { start(matches)? };
-    let mut watch = Watch::new(&training, settings.core.integer("episodes") as u64, interrupt.clone());
+    let (mut training, settings, folder) = if matches.get_flag("resume") {
+        resume(matches)?
+    } else {
+        start(matches)?
+    };
+    let mut watch = Watch::new(
+        &training,
+        settings.core.integer("episodes") as u64,
+        interrupt.clone(),
+    );
     let ended = training.run(&mut watch);
     watch.bar.finish();
     if ended? == Ended::Interrupted {
@@ -100,7 +128,10 @@ fn start(matches: &ArgMatches) -> Result<(Training, Settings, PathBuf)> {
     let dataset = common::open_dataset(&settings)?;
     let settings = resolve_auto(&settings, dataset.as_ref())?;
     let folder = matches.get_one::<PathBuf>("out").cloned().unwrap_or_else(|| {
-        run::free_folder(&PathBuf::from(format!("runs/{}-{}", settings.method.name, settings.dataset.name)))
+        run::free_folder(&PathBuf::from(format!(
+            "runs/{}-{}",
+            settings.method.name, settings.dataset.name
+        )))
     });
     let training = Training::new(&settings, dataset, &folder)?;
     run::create(&folder, &settings)?;
@@ -110,8 +141,18 @@ fn start(matches: &ArgMatches) -> Result<(Training, Settings, PathBuf)> {
 
 /// The run in `--out`, from its newest readable checkpoint.
 fn resume(matches: &ArgMatches) -> Result<(Training, Settings, PathBuf)> {
-    let folder = matches.get_one::<PathBuf>("out").cloned().context("--resume needs --out DIR")?;
+    let folder = matches
+        .get_one::<PathBuf>("out")
+        .cloned()
+        .context("--resume needs --out DIR")?;
     let checkpoints = folder.join(run::CHECKPOINTS);
+    let config = folder.join("config.toml");
+    if checkpoint::list(&checkpoints).is_empty() && config.exists() {
+        // It stopped before its first checkpoint: nothing is lost by starting again.
+        let settings = Settings::resolve(&[&run::read_config(&config)?, &given(matches)?])?;
+        let training = Training::new(&settings, common::open_dataset(&settings)?, &folder)?;
+        return Ok((training, settings, folder));
+    }
     let (checkpoint, damaged) = checkpoint::latest(&checkpoints)?;
     for error in damaged {
         eprintln!("warning: {error}; going on from an earlier checkpoint");
@@ -137,7 +178,11 @@ fn resume(matches: &ArgMatches) -> Result<(Training, Settings, PathBuf)> {
     let path = checkpoints.join(checkpoint::name(checkpoint.progress.episode));
     let training = Training::resume(&settings, dataset, &folder, &checkpoint, &path)?;
     run::write_config(&folder, &settings)?;
-    eprintln!("going on with {} at episode {}", folder.display(), checkpoint.progress.episode);
+    eprintln!(
+        "going on with {} at episode {}",
+        folder.display(),
+        checkpoint.progress.episode
+    );
     Ok((training, settings, folder))
 }
 
@@ -169,15 +214,26 @@ fn given(matches: &ArgMatches) -> Result<Layer> {
 
 fn preset(method: &str, name: &str) -> Result<Layer, kshot::Error> {
     let presets = method::find(method)?.presets;
-    let preset = presets.iter().find(|preset| preset.name == name).ok_or_else(|| kshot::Error::Unknown {
-        what: "preset",
-        name: name.to_owned(),
-        hint: format!(
-            "; method {method} has {}",
-            presets.iter().map(|preset| preset.name).collect::<Vec<_>>().join(", ")
-        ),
-    })?;
-    Ok(preset.settings.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect())
+    let preset = presets
+        .iter()
+        .find(|preset| preset.name == name)
+        .ok_or_else(|| kshot::Error::Unknown {
+            what: "preset",
+            name: name.to_owned(),
+            hint: format!(
+                "; method {method} has {}",
+                presets
+                    .iter()
+                    .map(|preset| preset.name)
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
+        })?;
+    Ok(preset
+        .settings
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .collect())
 }
 
 /// Writes what follows from the dataset into the settings, so that the run describes itself.
@@ -210,9 +266,13 @@ fn finish(settings: &Settings, folder: &Path, interrupt: &Interrupt, json: bool)
         norm: settings.norm(),
     };
     let record = super::eval::evaluate(&evaluation, learner.as_ref(), interrupt)?;
-    let result = TrainRecord { record, run: folder.display().to_string() };
+    let result = TrainRecord {
+        record,
+        run: folder.display().to_string(),
+    };
     let text = serde_json::to_vec_pretty(&result)?;
-    std::fs::write(folder.join("report.json"), text).with_context(|| folder.join("report.json").display().to_string())?;
+    std::fs::write(folder.join("report.json"), text)
+        .with_context(|| folder.join("report.json").display().to_string())?;
     if json {
         common::print_json(&result)?;
     } else {
@@ -258,7 +318,9 @@ impl Watch {
 
 impl Observer for Watch {
     fn updated(&mut self, progress: &Progress, step: &Step) {
-        let loss = self.loss.map_or(f64::from(step.loss), |loss| 0.98 * loss + 0.02 * f64::from(step.loss));
+        let loss = self.loss.map_or(f64::from(step.loss), |loss| {
+            0.98 * loss + 0.02 * f64::from(step.loss)
+        });
         self.loss = Some(loss);
         self.images += self.images_per_episode;
         let speed = self.images as f64 / (progress.seconds - self.seconds_before).max(1e-9);
@@ -271,7 +333,8 @@ impl Observer for Watch {
 
     fn validated(&mut self, progress: &Progress, accuracy: Accuracy) {
         self.validation = Some(accuracy);
-        self.bar.note(&format!("episode {}: validation {accuracy}", progress.episode));
+        self.bar
+            .note(&format!("episode {}: validation {accuracy}", progress.episode));
     }
 
     fn stop(&self) -> bool {

@@ -240,3 +240,97 @@ impl Archive {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use zip::ZipWriter;
+    use zip::write::SimpleFileOptions;
+
+    /// A zip with one entry `a.png` of `length` zeros.
+    fn zeros(path: &Path, length: usize) {
+        let mut zip = ZipWriter::new(fs::File::create(path).unwrap());
+        zip.start_file("a.png", SimpleFileOptions::default()).unwrap();
+        zip.write_all(&vec![0; length]).unwrap();
+        zip.finish().unwrap();
+    }
+
+    fn open(path: &Path) -> Result<Archive, DataError> {
+        Archive::open(path, |name| name.ends_with(".png"))
+    }
+
+    #[test]
+    fn an_entry_longer_than_allowed_is_refused_whatever_length_it_claims() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bomb.zip");
+        zeros(&path, 5000);
+        let archive = open(&path).unwrap();
+        assert_eq!(archive.read(&archive.entries()[0], 5000).unwrap(), vec![0; 5000]);
+        let text = archive.read(&archive.entries()[0], 4999).unwrap_err().to_string();
+        assert!(
+            text.ends_with("bomb.zip/a.png: 5000 bytes, more than the 4999 allowed; is it the right file?"),
+            "{text}"
+        );
+        // The same, but the lengths in both of its headers say 10.
+        let mut bytes = fs::read(&path).unwrap();
+        let claims: Vec<usize> = (0..bytes.len() - 4)
+            .filter(|&at| bytes[at..at + 4] == 5000u32.to_le_bytes())
+            .collect();
+        assert_eq!(claims.len(), 2);
+        claims
+            .iter()
+            .for_each(|&at| bytes[at..at + 4].copy_from_slice(&10u32.to_le_bytes()));
+        fs::write(&path, bytes).unwrap();
+        let archive = open(&path).unwrap();
+        let text = archive.read(&archive.entries()[0], 100).unwrap_err().to_string();
+        assert!(text.contains("bomb.zip/a.png: "), "{text}");
+    }
+
+    #[test]
+    fn entries_that_claim_more_than_the_total_are_refused_before_any_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bomb.zip");
+        let mut zip = ZipWriter::new(fs::File::create(&path).unwrap());
+        for name in ["a.png", "b.png"] {
+            zip.start_file(name, SimpleFileOptions::default()).unwrap();
+            zip.write_all(&[0; 5000]).unwrap();
+        }
+        zip.finish().unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        for at in 0..bytes.len() - 4 {
+            if bytes[at..at + 4] == 5000u32.to_le_bytes() {
+                bytes[at..at + 4].copy_from_slice(&(3u32 << 30).to_le_bytes());
+            }
+        }
+        fs::write(&path, bytes).unwrap();
+        let text = open(&path).err().unwrap().to_string();
+        assert!(
+            text.contains("its files unpack to 6442450944 bytes, more than the 4294967296 allowed"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_identity_follows_the_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.zip");
+        let identity = |length| {
+            zeros(&path, length);
+            open(&path).unwrap().identity()
+        };
+        assert_eq!(identity(7), identity(7));
+        assert_ne!(identity(7), identity(8));
+    }
+
+    #[test]
+    fn what_is_no_archive_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = open(&folder.path().join("nothing")).err().unwrap().to_string();
+        assert!(text.contains("nothing: "), "{text}");
+        fs::write(folder.path().join("text"), "hello").unwrap();
+        let text = open(&folder.path().join("text")).err().unwrap().to_string();
+        assert!(text.contains("text: not a readable zip ("), "{text}");
+    }
+}

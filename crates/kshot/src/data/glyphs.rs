@@ -187,6 +187,10 @@ impl Dataset for Glyphs {
         SPEC.name
     }
 
+    fn is_line_drawing(&self) -> bool {
+        true
+    }
+
     fn partition(&self) -> &str {
         &self.partition
     }

@@ -18,6 +18,7 @@ mod shape;
 pub mod folder;
 pub mod glyphs;
 pub mod omniglot;
+pub mod sheet;
 
 pub use error::DataError;
 pub use partition::{Class, ClassTable, Part};
@@ -30,6 +31,11 @@ pub use shape::ImageShape;
 pub trait Dataset: Send + Sync {
     /// The name under which the registry knows it, with its arguments: `omniglot`, `folder:cats`.
     fn name(&self) -> &str;
+
+    /// Whether its pictures are line drawings with ink 1 on paper 0, which people see as dark on light.
+    fn is_line_drawing(&self) -> bool {
+        false
+    }
 
     /// How its classes are divided, by name: `official`, `vinyals`, `seeded`.
     fn partition(&self) -> &str;

@@ -2,7 +2,7 @@
 //! drawn once by 20 people, 105x105 pixels, as its authors publish it in two archives.
 //!
 //! Drawings are read from the zips, or from the same unzipped, scaled once by exact area averaging, and kept in memory
-//! and in a cache ([`cache`](super::cache)) as one byte per pixel; rotated classes are turned when they are read. Above
+//! and in a cache (see [`places`]) as one byte per pixel; rotated classes are turned when they are read. Above
 //! 105 pixels the published size is kept instead, and each drawing is scaled when it is read.
 //!
 //! Classes are called `Alphabet/characterNN`, or `Alphabet/characterNN/rot090` when turned (counter-clockwise). Groups
@@ -116,6 +116,10 @@ impl Dataset for Omniglot {
         SPEC.name
     }
 
+    fn is_line_drawing(&self) -> bool {
+        true
+    }
+
     fn partition(&self) -> &str {
         &self.partition
     }
@@ -168,11 +172,11 @@ impl Dataset for Omniglot {
             scaled = enlarged;
             &scaled
         };
-        let mut values = pixels.chunks_exact_mut(self.shape.channels);
+        let channels = self.shape.channels;
+        let mut at = 0;
         rotation.for_each_pixel(ink, side, |byte| {
-            if let Some(pixel) = values.next() {
-                pixel.fill(pixels::unit(byte));
-            }
+            pixels[at..at + channels].fill(pixels::unit(byte));
+            at += channels;
         });
         Ok(())
     }

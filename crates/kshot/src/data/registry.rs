@@ -21,9 +21,12 @@ pub struct DatasetSpec {
     pub options: &'static [OptionSpec],
     /// Opens it.
     pub open: fn(&OpenRequest) -> Result<Box<dyn Dataset>, DataError>,
-    /// Gets its files and says in a sentence what it did; `None` for a dataset that has none to get.
-    pub fetch: Option<fn(&FetchRequest<'_>) -> Result<String, DataError>>,
+    /// Gets its files; `None` for a dataset that has none to get.
+    pub fetch: Option<Fetch>,
 }
+
+/// Gets a dataset's files; gives a sentence that says what was done.
+pub type Fetch = fn(&FetchRequest<'_>) -> Result<String, DataError>;
 
 /// Every dataset, in the order of listings.
 pub static DATASETS: &[&DatasetSpec] = &[&glyphs::SPEC, &omniglot::SPEC, &folder::SPEC];

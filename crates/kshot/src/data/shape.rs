@@ -16,7 +16,11 @@ pub struct ImageShape {
 impl ImageShape {
     /// A square image.
     pub const fn square(side: usize, channels: usize) -> Self {
-        Self { height: side, width: side, channels }
+        Self {
+            height: side,
+            width: side,
+            channels,
+        }
     }
 
     /// Values in one image.

@@ -1,6 +1,7 @@
 //! Contact sheets: rows of small pictures with captions, to see what a dataset or an episode holds.
 
-use image::{Rgb, RgbImage};
+use image::Rgb;
+pub use image::RgbImage;
 use noto_sans_mono_bitmap::{FontWeight, RasterHeight, get_raster, get_raster_width};
 
 use super::{DataError, ImageShape};

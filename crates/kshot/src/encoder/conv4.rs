@@ -7,8 +7,9 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use rand_chacha::ChaCha8Rng;
 
-use super::{Encoder, EncoderRequest, EncoderSpec};
+use super::{Built, Encoder, EncoderRequest, EncoderSpec};
 use crate::block::ConvBlock;
+use crate::data::ImageShape;
 use crate::error::Error;
 use crate::norm::Pass;
 use crate::ops::conv_block::{Activation, BlockForm};
@@ -27,7 +28,11 @@ pub static SPEC: EncoderSpec = EncoderSpec {
     build,
 };
 
-const FORM: BlockForm = BlockForm { padding: 1, activation: Activation::Relu, pool: true };
+const FORM: BlockForm = BlockForm {
+    padding: 1,
+    activation: Activation::Relu,
+    pool: true,
+};
 const BLOCKS: usize = 4;
 
 /// The network; see the module.
@@ -36,11 +41,15 @@ pub struct Conv4 {
     blocks: Vec<ConvBlock>,
 }
 
-fn build(request: &EncoderRequest<'_>, rng: &mut ChaCha8Rng) -> Result<Encoder, Error> {
+fn build(request: &EncoderRequest<'_>, rng: &mut ChaCha8Rng) -> Result<Built, Error> {
     let smallest = 1 << BLOCKS;
     let image = request.image;
     if image.height < smallest || image.width < smallest {
-        return Err(Error::ImageTooSmall { encoder: SPEC.name, image, smallest });
+        return Err(Error::ImageTooSmall {
+            encoder: SPEC.name,
+            image,
+            smallest,
+        });
     }
     let filters = request.options.integer("filters");
     let blocks = (0..BLOCKS)
@@ -49,12 +58,22 @@ fn build(request: &EncoderRequest<'_>, rng: &mut ChaCha8Rng) -> Result<Encoder, 
             ConvBlock::new(3, c_in, filters, FORM, rng, request.device)
         })
         .collect();
-    Ok(Encoder::Conv4(Conv4 { blocks }))
+    let maps = ImageShape {
+        height: image.height / smallest,
+        width: image.width / smallest,
+        channels: filters,
+    };
+    Ok(Built {
+        encoder: Encoder::Conv4(Conv4 { blocks }),
+        maps,
+    })
 }
 
 impl Conv4 {
     /// `[n, height, width, channels]` → `[n, height / 16, width / 16, filters]`.
     pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
-        self.blocks.iter().fold(images, |maps, block| block.forward(maps, pass))
+        self.blocks
+            .iter()
+            .fold(images, |maps, block| block.forward(maps, pass))
     }
 }

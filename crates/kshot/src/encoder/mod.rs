@@ -1,6 +1,8 @@
 //! Encoders: images in, feature maps out. One file each, and one line in the list below.
 
 mod conv4;
+mod relation;
+mod resnet12;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -22,7 +24,7 @@ pub struct EncoderSpec {
     /// Options of its own.
     pub options: &'static [OptionSpec],
     /// Makes one with fresh weights.
-    pub build: fn(&EncoderRequest<'_>, &mut ChaCha8Rng) -> Result<Encoder, Error>,
+    pub build: fn(&EncoderRequest<'_>, &mut ChaCha8Rng) -> Result<Built, Error>,
 }
 
 /// What an encoder needs to know to be made.
@@ -33,6 +35,14 @@ pub struct EncoderRequest<'a> {
     pub options: &'a Options,
     /// Where its weights live.
     pub device: &'a Device,
+}
+
+/// An encoder and what it gives.
+pub struct Built {
+    /// With fresh weights.
+    pub encoder: Encoder,
+    /// The size of its feature maps.
+    pub maps: ImageShape,
 }
 
 /// The encoders by module and type: from this list follow the registry, the dispatch and the names.
@@ -58,6 +68,8 @@ macro_rules! encoders {
 
 encoders! {
     conv4::Conv4,
+    relation::RelationEncoder,
+    resnet12::ResNet12,
 }
 
 impl Encoder {
@@ -72,9 +84,13 @@ impl Encoder {
 /// # Errors
 /// [`Error::Unknown`] with the nearest known name.
 pub fn find(name: &str) -> Result<&'static EncoderSpec, Error> {
-    ENCODERS.iter().find(|spec| spec.name == name).copied().ok_or_else(|| Error::Unknown {
-        what: "encoder",
-        name: name.to_owned(),
-        hint: crate::suggest::hint(name, ENCODERS.iter().map(|spec| spec.name)),
-    })
+    ENCODERS
+        .iter()
+        .find(|spec| spec.name == name)
+        .copied()
+        .ok_or_else(|| Error::Unknown {
+            what: "encoder",
+            name: name.to_owned(),
+            hint: crate::suggest::hint(name, ENCODERS.iter().map(|spec| spec.name)),
+        })
 }

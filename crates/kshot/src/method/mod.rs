@@ -3,12 +3,17 @@
 //! One file per paper, and one line in [`METHODS`]. A method is a *learner* ([`Method::adapt`],
 //! [`Method::score`]) and a *meta-learner* ([`Method::loss`] or [`Method::meta_step`]).
 
+mod common;
+mod matching;
 mod prototypical;
+mod relation;
+mod siamese;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use rand_chacha::ChaCha8Rng;
 
+use crate::data::ImageShape;
 use crate::encoder::Encoder;
 use crate::episode::Support;
 use crate::error::Error;
@@ -17,7 +22,12 @@ use crate::norm::{Norm, Pass};
 use crate::options::{OptionSpec, Options};
 
 /// Every method, in the order of listings.
-pub static METHODS: &[&MethodSpec] = &[&prototypical::SPEC];
+pub static METHODS: &[&MethodSpec] = &[
+    &siamese::SPEC,
+    &matching::SPEC,
+    &prototypical::SPEC,
+    &relation::SPEC,
+];
 
 /// How a method learns to learn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +85,8 @@ pub struct MethodSpec {
 pub struct MethodRequest<'a> {
     /// Its encoder, with fresh weights.
     pub encoder: Encoder,
+    /// The size of the encoder's feature maps.
+    pub maps: ImageShape,
     /// Its own options.
     pub options: &'a Options,
     /// Where further weights live; gradients are tracked there.
@@ -115,6 +127,8 @@ pub trait Method: Module + Sync + 'static {
 pub struct Scores {
     /// `[n_query, n_way]`: their softmax over the classes is P(y | x, S).
     pub logits: Tensor<2>,
+    /// How much each support image counted for each query, `[n_query, n_support]`, where the method weighs them.
+    pub attention: Option<Tensor<2>>,
 }
 
 /// An episode on a device.
@@ -142,9 +156,13 @@ pub struct Objective {
 /// # Errors
 /// [`Error::Unknown`] with the nearest known name.
 pub fn find(name: &str) -> Result<&'static MethodSpec, Error> {
-    METHODS.iter().find(|spec| spec.name == name).copied().ok_or_else(|| Error::Unknown {
-        what: "method",
-        name: name.to_owned(),
-        hint: crate::suggest::hint(name, METHODS.iter().map(|spec| spec.name)),
-    })
+    METHODS
+        .iter()
+        .find(|spec| spec.name == name)
+        .copied()
+        .ok_or_else(|| Error::Unknown {
+            what: "method",
+            name: name.to_owned(),
+            hint: crate::suggest::hint(name, METHODS.iter().map(|spec| spec.name)),
+        })
 }

@@ -12,9 +12,9 @@
 //! saying its scale (section 2.7); `--distance cosine` multiplies the cosine by `--temperature`.
 
 use burn::module::Module;
-use burn::tensor::activation::log_softmax;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 
+use super::common::{class_means, negative_log_likelihood, unit};
 use super::{Batch, Family, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
 use crate::encoder::Encoder;
 use crate::episode::Support;
@@ -89,17 +89,23 @@ enum Distance {
     /// |f(x̂) − c|².
     SquaredEuclidean,
     /// −temperature · cos(f(x̂), c).
-    Cosine {
-        temperature: f32,
-    },
+    Cosine { temperature: f32 },
 }
 
 fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
     let distance = match request.options.text("distance") {
-        "cosine" => Distance::Cosine { temperature: request.options.number("temperature") as f32 },
+        "cosine" => Distance::Cosine {
+            temperature: request.options.number("temperature") as f32,
+        },
         _ => Distance::SquaredEuclidean,
     };
-    Ok(erase(Prototypical { encoder: request.encoder, distance }, request.device))
+    Ok(erase(
+        Prototypical {
+            encoder: request.encoder,
+            distance,
+        },
+        request.device,
+    ))
 }
 
 impl Method for Prototypical {
@@ -108,11 +114,15 @@ impl Method for Prototypical {
 
     fn adapt(&self, support: &Support, norm: Norm) -> Result<Tensor<2>, Error> {
         let embeddings = self.embed(support.images.clone(), norm);
-        Ok(prototypes(embeddings, &support.labels, support.n_way))
+        Ok(class_means(embeddings, &support.labels, support.n_way))
     }
 
     fn score(&self, task: &Tensor<2>, query: Tensor<4>, norm: Norm) -> Result<Scores, Error> {
-        Ok(Scores { logits: self.distance.logits(self.embed(query, norm), task.clone()) })
+        let logits = self.distance.logits(self.embed(query, norm), task.clone());
+        Ok(Scores {
+            logits,
+            attention: None,
+        })
     }
 
     fn loss(&self, batch: &Batch, pass: &mut Pass) -> Result<Objective, Error> {
@@ -121,7 +131,7 @@ impl Method for Prototypical {
         let embeddings = self.encoder.embed(images, pass);
         let support = embeddings.clone().narrow(0, 0, n_support);
         let query = embeddings.narrow(0, n_support, batch.query_labels.len());
-        let prototypes = prototypes(support, &batch.support.labels, batch.support.n_way);
+        let prototypes = class_means(support, &batch.support.labels, batch.support.n_way);
         let logits = self.distance.logits(query, prototypes);
         let loss = negative_log_likelihood(logits.clone(), &batch.query_labels);
         Ok(Objective { loss, logits })
@@ -142,40 +152,9 @@ impl Distance {
                 let prototypes = prototypes.square().sum_dim(1).transpose();
                 cross.mul_scalar(2.0) - query - prototypes
             }
-            Self::Cosine { temperature } => {
-                unit(query).matmul(unit(prototypes).transpose()).mul_scalar(temperature)
-            }
+            Self::Cosine { temperature } => unit(query)
+                .matmul(unit(prototypes).transpose())
+                .mul_scalar(temperature),
         }
     }
-}
-
-/// Rows of length 1 (a zero row stays zero).
-fn unit(rows: Tensor<2>) -> Tensor<2> {
-    let length = rows.clone().square().sum_dim(1).add_scalar(1e-16).sqrt();
-    rows / length
-}
-
-/// The mean embedding of each class: `embeddings` `[n_support, features]` → `[n_way, features]` (eq. 1).
-fn prototypes(embeddings: Tensor<2>, labels: &[usize], n_way: usize) -> Tensor<2> {
-    let mut counts = vec![0usize; n_way];
-    for &label in labels {
-        counts[label] += 1;
-    }
-    let mut mean = vec![0.0f32; n_way * labels.len()];
-    for (example, &label) in labels.iter().enumerate() {
-        mean[label * labels.len() + example] = 1.0 / counts[label] as f32;
-    }
-    let mean = Tensor::<2>::from_data(TensorData::new(mean, [n_way, labels.len()]), &embeddings.device());
-    mean.matmul(embeddings)
-}
-
-/// Mean over the queries of −log P(y | x̂, S).
-fn negative_log_likelihood(logits: Tensor<2>, labels: &[usize]) -> Tensor<1> {
-    let [n_query, n_way] = logits.dims();
-    let mut truth = vec![0.0f32; n_query * n_way];
-    for (query, &label) in labels.iter().enumerate() {
-        truth[query * n_way + label] = -1.0 / n_query as f32;
-    }
-    let truth = Tensor::<2>::from_data(TensorData::new(truth, [n_query, n_way]), &logits.device());
-    (log_softmax(logits, 1) * truth).sum()
 }

@@ -38,13 +38,21 @@ pub fn with_fixed_statistics(
     scale: Tensor<1>,
     shift: Tensor<1>,
 ) -> Tensor<4> {
-    finish(form, convolve(form, input, weight) * per_channel(scale) + per_channel(shift))
+    finish(
+        form,
+        convolve(form, input, weight) * per_channel(scale) + per_channel(shift),
+    )
 }
 
 /// `[n, c_out, height, width]`: stock convolutions are channels-first.
 fn convolve(form: BlockForm, input: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
     let options = ConvOptions::new([1, 1], [form.padding, form.padding], [1, 1], 1);
-    conv2d(input.permute([0, 3, 1, 2]), weight.permute([3, 2, 0, 1]), None, options)
+    conv2d(
+        input.permute([0, 3, 1, 2]),
+        weight.permute([3, 2, 0, 1]),
+        None,
+        options,
+    )
 }
 
 fn per_channel(values: Tensor<1>) -> Tensor<4> {
@@ -58,6 +66,10 @@ fn finish(form: BlockForm, y: Tensor<4>) -> Tensor<4> {
         Activation::Relu => relu(y),
         Activation::LeakyRelu(slope) => leaky_relu(y, f64::from(slope)),
     };
-    let y = if form.pool { max_pool2d(y, MaxPoolOptions::new([2, 2])) } else { y };
+    let y = if form.pool {
+        max_pool2d(y, MaxPoolOptions::new([2, 2]))
+    } else {
+        y
+    };
     y.permute([0, 2, 3, 1])
 }

@@ -107,7 +107,14 @@ impl FusedBlock for Flex {
         let call = Call::new(input, weight, scale, form);
         let mut output = vec![0.0; call.shape.output_len()];
         let (x, w) = (floats(&call.input), floats(&call.weight));
-        kernels::infer(&call.shape, x, w, floats(&call.gamma), floats(&shift.to_contiguous()), &mut output);
+        kernels::infer(
+            &call.shape,
+            x,
+            w,
+            floats(&call.gamma),
+            floats(&shift.to_contiguous()),
+            &mut output,
+        );
         tensor(output, call.output_dims())
     }
 }
@@ -121,11 +128,24 @@ impl<C: CheckpointStrategy> FusedBlock for Autodiff<Flex, C> {
         form: BlockForm,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let nodes = [input.node(), weight.node(), gamma.node(), beta.node()];
-        let call = Call::new(input.into_primitive(), weight.into_primitive(), gamma.into_primitive(), form);
+        let call = Call::new(
+            input.into_primitive(),
+            weight.into_primitive(),
+            gamma.into_primitive(),
+            form,
+        );
         let (output, saved) = call.forward(&beta.into_primitive().to_contiguous());
-        let [mean, variance] = call.statistics(&saved).map(<Self as burn::backend::AutodiffBackend>::from_inner);
+        let [mean, variance] = call
+            .statistics(&saved)
+            .map(<Self as burn::backend::AutodiffBackend>::from_inner);
         let output = match BlockBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prepared) => prepared.finish(State { call, saved: Arc::new(saved) }, output),
+            OpsKind::Tracked(prepared) => prepared.finish(
+                State {
+                    call,
+                    saved: Arc::new(saved),
+                },
+                output,
+            ),
             OpsKind::UnTracked(prepared) => prepared.finish(output),
         };
         (output, mean, variance)
@@ -160,7 +180,11 @@ struct Call {
 
 impl Call {
     fn new(input: FlexTensor, weight: FlexTensor, gamma: FlexTensor, form: BlockForm) -> Self {
-        let (input, weight, gamma) = (input.to_contiguous(), weight.to_contiguous(), gamma.to_contiguous());
+        let (input, weight, gamma) = (
+            input.to_contiguous(),
+            weight.to_contiguous(),
+            gamma.to_contiguous(),
+        );
         let [images, height, width, c_in] = dims(&input);
         let [kernel, _, _, c_out] = dims(&weight);
         let activation = match form.activation {
@@ -182,7 +206,12 @@ impl Call {
             groups: 1,
             activation,
         };
-        Self { input, weight, gamma, shape }
+        Self {
+            input,
+            weight,
+            gamma,
+            shape,
+        }
     }
 
     fn forward(&self, beta: &FlexTensor) -> (FlexTensor, Saved) {
@@ -211,7 +240,9 @@ struct State {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").field("shape", &self.call.shape).finish_non_exhaustive()
+        f.debug_struct("State")
+            .field("shape", &self.call.shape)
+            .finish_non_exhaustive()
     }
 }
 
@@ -224,7 +255,12 @@ impl Backward<Flex, 4> for BlockBackward {
     fn backward(self, ops: Ops<State, 4>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
         let output_gradient = grads.consume::<Flex>(&ops.node).to_contiguous();
         let [input, weight, gamma, beta] = ops.parents;
-        let Call { input: x, weight: w, gamma: g, shape } = &ops.state.call;
+        let Call {
+            input: x,
+            weight: w,
+            gamma: g,
+            shape,
+        } = &ops.state.call;
         let found = kernels::backward(
             shape,
             floats(x),
@@ -250,11 +286,17 @@ impl Backward<Flex, 4> for BlockBackward {
 }
 
 fn floats(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice::<f32>().unwrap_or_else(|| unreachable!("contiguous 32-bit floats"))
+    tensor
+        .as_slice::<f32>()
+        .unwrap_or_else(|| unreachable!("contiguous 32-bit floats"))
 }
 
 fn tensor(values: Vec<f32>, dims: Vec<usize>) -> FlexTensor {
-    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(Shape::from(dims)), DType::F32)
+    FlexTensor::new(
+        Bytes::from_elems(values),
+        Layout::contiguous(Shape::from(dims)),
+        DType::F32,
+    )
 }
 
 fn dims(tensor: &FlexTensor) -> [usize; 4] {

@@ -1,5 +1,5 @@
 //! Tensor operations of our own.
 
-pub mod conv_block;
 mod composed;
+pub mod conv_block;
 mod fused;

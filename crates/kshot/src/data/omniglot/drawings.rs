@@ -144,9 +144,11 @@ pub fn load(data_dir: &Path, side: usize, cache: &PixelCache) -> Result<Drawings
     })
 }
 
-/// Groups the entries `.../alphabet/character/drawing.png` of both archives; gives the characters in order and, in the
-/// order of their drawings, each one's archive and entry.
-fn list(archives: &[Archive]) -> Result<(Vec<Character>, Vec<(usize, &Entry)>), DataError> {
+/// The characters in order, and in the order of their drawings each one's archive and entry.
+type Listing<'a> = (Vec<Character>, Vec<(usize, &'a Entry)>);
+
+/// Groups the entries `.../alphabet/character/drawing.png` of all archives.
+fn list(archives: &[Archive]) -> Result<Listing<'_>, DataError> {
     let mut grouped: BTreeMap<(&str, &str), (usize, Vec<&Entry>)> = BTreeMap::new();
     for (set, archive) in archives.iter().enumerate() {
         for entry in archive.entries() {

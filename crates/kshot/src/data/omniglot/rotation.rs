@@ -42,19 +42,20 @@ impl Rotation {
     }
 
     /// Gives every pixel of the turned image in row order, out of `source`, a square of `side * side` pixels.
+    #[inline]
     pub fn for_each_pixel(self, source: &[u8], side: usize, mut give: impl FnMut(u8)) {
         let last = side.saturating_sub(1);
-        // Where row r and column c of the turned image lie in the source.
-        let at = |r: usize, c: usize| match self {
-            Rotation::R0 => r * side + c,
-            Rotation::R90 => c * side + (last - r),
-            Rotation::R180 => (last - r) * side + (last - c),
-            Rotation::R270 => (last - c) * side + r,
-        };
-        for r in 0..side {
-            for c in 0..side {
-                give(source[at(r, c)]);
-            }
+        match self {
+            Rotation::R0 => source.iter().for_each(|&pixel| give(pixel)),
+            Rotation::R180 => source.iter().rev().for_each(|&pixel| give(pixel)),
+            // A row of the turned image is a column of the source: from the right, read downwards, or from the left,
+            // read upwards.
+            Rotation::R90 => (0..side).rev().for_each(|column| {
+                (0..side).for_each(|row| give(source[row * side + column]));
+            }),
+            Rotation::R270 => (0..side).for_each(|column| {
+                (0..side).for_each(|row| give(source[(last - row) * side + column]));
+            }),
         }
     }
 }

@@ -36,13 +36,13 @@ pub fn set(name: &str, alphabets: &[&str], n_characters: usize, n_drawings: usiz
 
 /// Packs files into a zip.
 pub fn pack(path: &Path, files: &Files) {
-    let mut zip = ZipWriter::new(fs::File::create(path).unwrap());
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content) in files {
         zip.start_file(name.as_str(), SimpleFileOptions::default())
             .unwrap();
         zip.write_all(content).unwrap();
     }
-    zip.finish().unwrap();
+    fs::write(path, zip.finish().unwrap().into_inner()).unwrap();
 }
 
 /// Writes files under a folder.

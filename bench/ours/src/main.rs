@@ -1,0 +1,158 @@
+//! kshot's side of the speed comparison: the same tasks and flags as `bench/peers/step.py`, one JSON line.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::{Parser, ValueEnum};
+use kshot::data::ImageShape;
+use kshot::episode::{self, Episode, TaskShape};
+use kshot::learner::Learner;
+use kshot::norm::Norm;
+use kshot::optimizer::Adam;
+use kshot::settings::Settings;
+use kshot::{model, random};
+use rand::RngExt;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Task {
+    /// A Prototypical training step on Conv4-64, 28x28x1.
+    Train,
+    /// Embedding of images by Conv4-64 under running statistics.
+    Infer,
+    /// A Prototypical training step on ResNet-12, 84x84x3.
+    Resnet12,
+}
+
+/// Measures one task.
+#[derive(Parser)]
+struct Arguments {
+    #[arg(long, value_enum)]
+    task: Task,
+    #[arg(long, default_value_t = 60)]
+    way: usize,
+    #[arg(long, default_value_t = 5)]
+    shot: usize,
+    #[arg(long, default_value_t = 5)]
+    query: usize,
+    /// Images of `infer`.
+    #[arg(long, default_value_t = 600)]
+    images: usize,
+    /// Measured repetitions, after a tenth as many that are not.
+    #[arg(long, default_value_t = 20)]
+    iterations: usize,
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(arguments.threads)
+        .build_global()?;
+    if arguments.iterations == 0 {
+        bail!("--iterations must be at least 1");
+    }
+    let (image, encoder) = match arguments.task {
+        Task::Resnet12 => (ImageShape::square(84, 3), "resnet12"),
+        _ => (ImageShape::square(28, 1), "conv4"),
+    };
+    let settings = BTreeMap::from([("encoder".to_owned(), encoder.to_owned())]);
+    let mut learner = model::fresh(&Settings::resolve(&[&settings])?, image)?;
+    let task = TaskShape {
+        n_way: arguments.way,
+        n_shot: arguments.shot,
+        n_query: arguments.query,
+    };
+    let (images, seconds) = match arguments.task {
+        Task::Infer => (arguments.images, infer(learner.as_ref(), image, &arguments)?),
+        _ => (
+            task.n_support() + task.n_queries(),
+            train(learner.as_mut(), &random_episode(task, image), &arguments)?,
+        ),
+    };
+    let median = median(seconds);
+    println!(
+        "{}",
+        serde_json::json!({
+            "program": "kshot", "task": arguments.task.to_possible_value().map(|v| v.get_name().to_owned()),
+            "way": arguments.way, "shot": arguments.shot, "query": arguments.query, "images": images,
+            "iterations": arguments.iterations, "threads": rayon::current_num_threads(),
+            "seconds": median, "images_per_second": images as f64 / median, "peak_rss_bytes": peak_memory(),
+        })
+    );
+    Ok(())
+}
+
+/// Forward, backward and Adam, as the training loop does them.
+fn train(learner: &mut dyn Learner, episode: &Episode, arguments: &Arguments) -> Result<Vec<f64>> {
+    let mut values = learner.read();
+    let mut optimizer = Adam::new(values.len());
+    repeat(arguments, || {
+        let step = learner.meta_step(episode)?;
+        optimizer.step(1e-3, &mut values, step.gradients);
+        learner.write(&values);
+        Ok(())
+    })
+}
+
+fn infer(learner: &dyn Learner, image: ImageShape, arguments: &Arguments) -> Result<Vec<f64>> {
+    let pixels = random_pixels(arguments.images * image.len(), 1);
+    let images = episode::images(&pixels, image, learner.device());
+    repeat(arguments, || {
+        let embeddings = learner.embed(images.clone(), Norm::Running).into_data();
+        if embeddings.num_elements() == 0 {
+            bail!("no embedding");
+        }
+        Ok(())
+    })
+}
+
+fn repeat(arguments: &Arguments, mut once: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
+    for _ in 0..arguments.iterations.div_ceil(10) {
+        once()?;
+    }
+    (0..arguments.iterations)
+        .map(|_| {
+            let started = Instant::now();
+            once()?;
+            Ok(started.elapsed().as_secs_f64())
+        })
+        .collect()
+}
+
+fn median(mut seconds: Vec<f64>) -> f64 {
+    seconds.sort_by(f64::total_cmp);
+    seconds[seconds.len() / 2]
+}
+
+fn random_episode(task: TaskShape, image: ImageShape) -> Episode {
+    Episode {
+        task,
+        image,
+        support: random_pixels(task.n_support() * image.len(), 2),
+        query: random_pixels(task.n_queries() * image.len(), 3),
+        classes: (0..task.n_way).collect(),
+        support_examples: vec![0; task.n_support()],
+        query_examples: vec![0; task.n_queries()],
+    }
+}
+
+fn random_pixels(count: usize, seed: u64) -> Vec<f32> {
+    let mut rng = random::stream(seed, &[]);
+    (0..count).map(|_| rng.random::<f32>()).collect()
+}
+
+/// Peak resident memory, where the system says it (Linux).
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace()
+        .nth(1)?
+        .parse::<u64>()
+        .ok()
+        .map(|kibibytes| kibibytes * 1024)
+}

@@ -1,0 +1,75 @@
+//! Small layers that several methods use, with weights from the seeded generator.
+
+use burn::module::{Module, Param};
+use burn::tensor::activation::{sigmoid, tanh};
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
+/// y = x W + b.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[inputs, outputs]`.
+    pub weight: Param<Tensor<2>>,
+    /// `[outputs]`.
+    pub bias: Param<Tensor<1>>,
+}
+
+impl Linear {
+    /// Weights uniform within ± 1 / √inputs, biases 0.
+    pub fn new(inputs: usize, outputs: usize, rng: &mut ChaCha8Rng, device: &Device) -> Self {
+        Self {
+            weight: uniform(inputs, outputs, inputs, rng, device),
+            bias: Param::from_tensor(Tensor::zeros([outputs], device)),
+        }
+    }
+
+    /// `[n, inputs]` → `[n, outputs]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        x.matmul(self.weight.val()) + self.bias.val().unsqueeze()
+    }
+}
+
+/// One step of a long short-term memory (Hochreiter, Schmidhuber 1997, with forget gates).
+#[derive(Module, Debug)]
+pub struct LstmCell {
+    /// `[inputs, 4 * hidden]`: input, forget, candidate and output gates side by side.
+    pub weight: Param<Tensor<2>>,
+    /// `[4 * hidden]`; the forget gate's starts at 1.
+    pub bias: Param<Tensor<1>>,
+}
+
+impl LstmCell {
+    /// A cell that sees `inputs` numbers at each step, its own former output among them where the caller puts it there.
+    pub fn new(inputs: usize, hidden: usize, rng: &mut ChaCha8Rng, device: &Device) -> Self {
+        let mut bias = vec![0.0; 4 * hidden];
+        bias[hidden..2 * hidden].fill(1.0);
+        Self {
+            weight: uniform(inputs, 4 * hidden, hidden, rng, device),
+            bias: Param::from_data(TensorData::new(bias, [4 * hidden]), device),
+        }
+    }
+
+    /// `x` `[n, inputs]`, `cell` `[n, hidden]` → new hidden state and cell, `[n, hidden]` each.
+    pub fn forward(&self, x: Tensor<2>, cell: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+        let gates = x.matmul(self.weight.val()) + self.bias.val().unsqueeze();
+        let hidden = cell.dims()[1];
+        let gate = |index: usize| gates.clone().narrow(1, index * hidden, hidden);
+        let cell = sigmoid(gate(1)) * cell + sigmoid(gate(0)) * tanh(gate(2));
+        (sigmoid(gate(3)) * tanh(cell.clone()), cell)
+    }
+}
+
+fn uniform(
+    inputs: usize,
+    outputs: usize,
+    fan_in: usize,
+    rng: &mut ChaCha8Rng,
+    device: &Device,
+) -> Param<Tensor<2>> {
+    let bound = 1.0 / (fan_in as f32).sqrt();
+    let values: Vec<f32> = (0..inputs * outputs)
+        .map(|_| rng.random_range(-bound..=bound))
+        .collect();
+    Param::from_data(TensorData::new(values, [inputs, outputs]), device)
+}

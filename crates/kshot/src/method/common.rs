@@ -1,0 +1,40 @@
+//! Sums over classes and losses that several methods share.
+
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Tensor, TensorData};
+
+/// 1 where example i has label k: `[examples, n_way]`.
+pub fn one_hot(labels: &[usize], n_way: usize, device: &Device) -> Tensor<2> {
+    let mut values = vec![0.0f32; labels.len() * n_way];
+    for (example, &label) in labels.iter().enumerate() {
+        values[example * n_way + label] = 1.0;
+    }
+    Tensor::from_data(TensorData::new(values, [labels.len(), n_way]), device)
+}
+
+/// Mean of each class's rows: `rows` `[examples, features]` → `[n_way, features]`.
+pub fn class_means(rows: Tensor<2>, labels: &[usize], n_way: usize) -> Tensor<2> {
+    let members = one_hot(labels, n_way, &rows.device()).transpose();
+    let counts = members.clone().sum_dim(1).clamp_min(1.0);
+    (members / counts).matmul(rows)
+}
+
+/// Sum of each class's rows: `rows` `[examples, features]` → `[n_way, features]`.
+pub fn class_sums(rows: Tensor<2>, labels: &[usize], n_way: usize) -> Tensor<2> {
+    one_hot(labels, n_way, &rows.device()).transpose().matmul(rows)
+}
+
+/// Rows of length 1 (a zero row stays zero).
+pub fn unit(rows: Tensor<2>) -> Tensor<2> {
+    let length = rows.clone().square().sum_dim(1).add_scalar(1e-16).sqrt();
+    rows / length
+}
+
+/// Mean over the queries of −log P(y | x̂, S): `logits` `[n_query, n_way]` → `[1]`.
+pub fn negative_log_likelihood(logits: Tensor<2>, labels: &[usize]) -> Tensor<1> {
+    let [n_query, n_way] = logits.dims();
+    let truth = one_hot(labels, n_way, &logits.device());
+    (log_softmax(logits, 1) * truth)
+        .sum()
+        .mul_scalar(-1.0 / n_query as f32)
+}

@@ -1,0 +1,212 @@
+//! Relation networks.
+//!
+//! F. Sung, Y. Yang, L. Zhang, T. Xiang, P. Torr, T. Hospedales: *Learning to Compare: Relation Network
+//! for Few-Shot Learning*, CVPR 2018.
+//!
+//! The feature *maps* of a class and of a query are concatenated in depth, and a second network, the
+//! relation module, gives their relation score r = g([f(xᵢ), f(x̂)]) ∈ [0, 1] (eq. 1). A class of several
+//! support images is the element-wise sum of their maps (section 3.2). Training minimises the mean
+//! squared error between r and 1 for the query's own class, 0 for the others (eq. 2).
+//!
+//! The relation module: two blocks of 3×3 convolution, batch norm, ReLU and 2×2 max-pool, then
+//! fully connected layers of 8 with ReLU and of 1 with sigmoid (figure 2). Its authors test with batch statistics (`--norm episode`).
+//!
+//! Deviations: the squared error is averaged over pairs, where equation 2 sums it: the same up to the learning rate's meaning.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use burn::tensor::activation::{log_sigmoid, relu, sigmoid};
+
+use super::common::{class_sums, one_hot};
+use super::{Batch, Family, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
+use crate::block::ConvBlock;
+use crate::data::ImageShape;
+use crate::encoder::Encoder;
+use crate::episode::Support;
+use crate::error::Error;
+use crate::layers::Linear;
+use crate::learner::{Learner, erase};
+use crate::norm::{Norm, Pass};
+use crate::ops::conv_block::{Activation, BlockForm};
+use crate::options::{OptionKind, OptionSpec};
+
+pub static SPEC: MethodSpec = MethodSpec {
+    name: "relation",
+    family: Family::Metric,
+    paper: "Sung et al. 2018, Learning to Compare: Relation Network for Few-Shot Learning",
+    summary: "a network that scores how a query's feature maps relate to a class's",
+    options: &[OptionSpec {
+        name: "relation-filters",
+        kind: OptionKind::Integer(1, 1024),
+        default: "64",
+        help: "filters of the relation module's blocks",
+    }],
+    defaults: &[("encoder", "relation"), ("way", "5"), ("query", "15")],
+    presets: &[
+        Preset {
+            name: "paper",
+            summary: "the authors' Omniglot protocol: batch statistics in the test too (transductive), Adam 1e-3 \
+                      halved every 100,000 episodes; 5-way 1-shot with 19 queries (20-way: 10; 5 shots: 15 and 5)",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "vinyals"),
+                ("rotations", "all"),
+                ("norm", "episode"),
+                ("schedule", "halving"),
+                ("halve-every", "100000"),
+                ("query", "19"),
+            ],
+        },
+        Preset {
+            name: "strict",
+            summary: "official 30/20 alphabet split, no rotated test classes, running statistics",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "official"),
+                ("rotations", "train"),
+                ("norm", "running"),
+            ],
+        },
+    ],
+    build,
+};
+
+const HIDDEN: usize = 8;
+const FORM: BlockForm = BlockForm {
+    padding: 1,
+    activation: Activation::Relu,
+    pool: true,
+};
+
+/// The network; see the module.
+#[derive(Module, Debug)]
+pub struct Relation {
+    encoder: Encoder,
+    blocks: Vec<ConvBlock>,
+    hidden: Linear,
+    output: Linear,
+}
+
+/// An adapted task: the summed maps of each class, `[n_way, height, width, features]`.
+pub struct ClassMaps(Tensor<4>);
+
+fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
+    let MethodRequest {
+        encoder,
+        maps,
+        options,
+        device,
+        rng,
+    } = request;
+    let filters = options.integer("relation-filters");
+    let side = |side: usize| ConvBlock::output_side(ConvBlock::output_side(side, 3, FORM), 3, FORM);
+    let (height, width) = (side(maps.height), side(maps.width));
+    if height == 0 || width == 0 {
+        return Err(Error::Setting {
+            name: "encoder",
+            problem: format!(
+                "the relation module pools twice and needs feature maps of at least 4x4, found {}x{}; \
+                 take --encoder relation or a larger --image-size",
+                maps.height, maps.width
+            ),
+        });
+    }
+    let blocks = vec![
+        ConvBlock::new(3, 2 * maps.channels, filters, FORM, rng, device),
+        ConvBlock::new(3, filters, filters, FORM, rng, device),
+    ];
+    let hidden = Linear::new(height * width * filters, HIDDEN, rng, device);
+    let output = Linear::new(HIDDEN, 1, rng, device);
+    Ok(erase(
+        Relation {
+            encoder,
+            blocks,
+            hidden,
+            output,
+        },
+        device,
+    ))
+}
+
+impl Method for Relation {
+    type Task = ClassMaps;
+
+    fn adapt(&self, support: &Support, norm: Norm) -> Result<ClassMaps, Error> {
+        let maps = self
+            .encoder
+            .maps(support.images.clone(), &mut Pass::evaluate(norm));
+        Ok(ClassMaps(sum_by_class(maps, &support.labels, support.n_way)))
+    }
+
+    fn score(&self, task: &ClassMaps, query: Tensor<4>, norm: Norm) -> Result<Scores, Error> {
+        let mut pass = Pass::evaluate(norm);
+        let maps = self.encoder.maps(query, &mut pass);
+        let odds = self.relate(task.0.clone(), maps, &mut pass);
+        Ok(Scores {
+            logits: log_sigmoid(odds),
+            attention: None,
+        })
+    }
+
+    fn loss(&self, batch: &Batch, pass: &mut Pass) -> Result<Objective, Error> {
+        let n_support = batch.support.labels.len();
+        let images = Tensor::cat(vec![batch.support.images.clone(), batch.query.clone()], 0);
+        let maps = self.encoder.maps(images, pass);
+        let classes = sum_by_class(
+            maps.clone().narrow(0, 0, n_support),
+            &batch.support.labels,
+            batch.support.n_way,
+        );
+        let query = maps.narrow(0, n_support, batch.query_labels.len());
+        let odds = self.relate(classes, query, pass);
+        let truth = one_hot(&batch.query_labels, batch.support.n_way, &odds.device());
+        let loss = (sigmoid(odds.clone()) - truth).square().mean();
+        Ok(Objective {
+            loss,
+            logits: log_sigmoid(odds),
+        })
+    }
+
+    fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2> {
+        self.encoder.embed(images, &mut Pass::evaluate(norm))
+    }
+}
+
+impl Relation {
+    /// Log-odds of each query's relation to each class: `classes` `[n_way, h, w, c]` and `query`
+    /// `[n_query, h, w, c]` → `[n_query, n_way]`.
+    fn relate(&self, classes: Tensor<4>, query: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
+        let [n_way, height, width, channels] = classes.dims();
+        let n_query = query.dims()[0];
+        let pairs = [n_query, n_way, height, width, channels];
+        let classes = classes.unsqueeze_dim::<5>(0).expand(pairs);
+        let query = query.unsqueeze_dim::<5>(1).expand(pairs);
+        let joined =
+            Tensor::cat(vec![classes, query], 4).reshape([n_query * n_way, height, width, 2 * channels]);
+        let maps = self
+            .blocks
+            .iter()
+            .fold(joined, |maps, block| block.forward(maps, pass));
+        let hidden = relu(self.hidden.forward(maps.flatten(1, 3)));
+        self.output.forward(hidden).reshape([n_query, n_way])
+    }
+}
+
+/// Element-wise sum of the maps of each class: `[n_support, h, w, c]` → `[n_way, h, w, c]`.
+fn sum_by_class(maps: Tensor<4>, labels: &[usize], n_way: usize) -> Tensor<4> {
+    let ImageShape {
+        height,
+        width,
+        channels,
+    } = shape(&maps);
+    class_sums(maps.flatten(1, 3), labels, n_way).reshape([n_way, height, width, channels])
+}
+
+fn shape(maps: &Tensor<4>) -> ImageShape {
+    let [_, height, width, channels] = maps.dims();
+    ImageShape {
+        height,
+        width,
+        channels,
+    }
+}

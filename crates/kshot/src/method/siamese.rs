@@ -1,0 +1,278 @@
+//! Convolutional Siamese networks.
+//!
+//! G. Koch, R. Zemel, R. Salakhutdinov: *Siamese Neural Networks for One-shot Image Recognition*, ICML
+//! Deep Learning Workshop 2015.
+//!
+//! Twin encoders with shared weights embed two images; p = σ(Σ_j α_j |f(x₁)_j − f(x₂)_j| + b) is the
+//! probability that they show the same class (section 3.1). Training minimises the binary
+//! cross-entropy over pairs, half of one class, half of two, with an L2 penalty (section 3.2). A query
+//! belongs to the class of the support image with the highest p (section 4.3).
+//!
+//! Deviations: pairs come from episodes, so that the loop is that of every method: each query is paired
+//! with one support image of its own class and one of another. `--twin-distance` swaps |·| for the squared
+//! difference or for the elementwise product of the unit vectors (whose sum is the cosine). The paper
+//! has one support image per class; with more, `--pooling mean` takes the mean of their log-odds and
+//! `--pooling max` the greatest. One L2 weight and one learning rate for all layers.
+
+use burn::module::Module;
+use burn::tensor::activation::log_sigmoid;
+use burn::tensor::{Int, Tensor};
+
+use super::common::{one_hot, unit};
+use super::{Batch, Family, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
+use crate::encoder::Encoder;
+use crate::episode::Support;
+use crate::error::Error;
+use crate::layers::Linear;
+use crate::learner::{Learner, erase};
+use crate::norm::{Norm, Pass};
+use crate::options::{OptionKind, OptionSpec};
+use crate::parameters::squared_weights;
+
+pub static SPEC: MethodSpec = MethodSpec {
+    name: "siamese",
+    family: Family::Metric,
+    paper: "Koch, Zemel, Salakhutdinov 2015, Siamese Neural Networks for One-shot Image Recognition",
+    summary: "a learned probability that two images show the same class",
+    options: &[
+        OptionSpec {
+            name: "twin-distance",
+            kind: OptionKind::Choice(&["l1", "squared", "cosine"]),
+            default: "l1",
+            help: "how the twins' features are compared, elementwise",
+        },
+        OptionSpec {
+            name: "pooling",
+            kind: OptionKind::Choice(&["mean", "max"]),
+            default: "mean",
+            help: "over the log-odds of a class's support images",
+        },
+        OptionSpec {
+            name: "l2",
+            kind: OptionKind::Number(0.0, 1.0),
+            default: "0.00001",
+            help: "weight of the L2 penalty",
+        },
+    ],
+    defaults: &[("way", "30"), ("shot", "1"), ("query", "5")],
+    presets: &[
+        Preset {
+            name: "paper",
+            summary: "Vinyals' re-run of the network under his protocol, with the paper's affine distortions",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "vinyals"),
+                ("rotations", "all"),
+                ("rotate", "10"),
+                ("shear", "0.3"),
+                ("scale", "0.2"),
+                ("shift", "2"),
+            ],
+        },
+        Preset {
+            name: "strict",
+            summary: "official 30/20 alphabet split, no rotated test classes, running statistics",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "official"),
+                ("rotations", "train"),
+                ("norm", "running"),
+            ],
+        },
+    ],
+    build,
+};
+
+/// The network; see the module.
+#[derive(Module, Debug)]
+pub struct Siamese {
+    encoder: Encoder,
+    /// α and b, `[features, 1]`.
+    head: Linear,
+    #[module(skip)]
+    distance: Distance,
+    #[module(skip)]
+    pooling: Pooling,
+    #[module(skip)]
+    l2: f32,
+}
+
+/// Elementwise comparison of two feature vectors.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Distance {
+    L1,
+    Squared,
+    Cosine,
+}
+
+/// Over the log-odds of a class's support images.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Pooling {
+    Mean,
+    Max,
+}
+
+/// An adapted task: the support images' features and labels.
+pub struct Supports {
+    embeddings: Tensor<2>,
+    labels: Vec<usize>,
+    n_way: usize,
+}
+
+fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
+    let MethodRequest {
+        encoder,
+        maps,
+        options,
+        device,
+        rng,
+    } = request;
+    let distance = match options.text("twin-distance") {
+        "squared" => Distance::Squared,
+        "cosine" => Distance::Cosine,
+        _ => Distance::L1,
+    };
+    let pooling = if options.text("pooling") == "max" {
+        Pooling::Max
+    } else {
+        Pooling::Mean
+    };
+    let head = Linear::new(maps.len(), 1, rng, device);
+    let l2 = options.number("l2") as f32;
+    Ok(erase(
+        Siamese {
+            encoder,
+            head,
+            distance,
+            pooling,
+            l2,
+        },
+        device,
+    ))
+}
+
+impl Method for Siamese {
+    type Task = Supports;
+
+    fn adapt(&self, support: &Support, norm: Norm) -> Result<Supports, Error> {
+        Ok(Supports {
+            embeddings: self.embed(support.images.clone(), norm),
+            labels: support.labels.clone(),
+            n_way: support.n_way,
+        })
+    }
+
+    fn score(&self, task: &Supports, query: Tensor<4>, norm: Norm) -> Result<Scores, Error> {
+        let query = self.embed(query, norm);
+        let odds = self.all_odds(query, task.embeddings.clone());
+        Ok(Scores {
+            logits: self.pool(odds, &task.labels, task.n_way),
+            attention: None,
+        })
+    }
+
+    fn loss(&self, batch: &Batch, pass: &mut Pass) -> Result<Objective, Error> {
+        let (labels, n_way) = (&batch.support.labels, batch.support.n_way);
+        let images = Tensor::cat(vec![batch.support.images.clone(), batch.query.clone()], 0);
+        let embeddings = self.encoder.embed(images, pass);
+        let support = embeddings.clone().narrow(0, 0, labels.len());
+        let query = embeddings.narrow(0, labels.len(), batch.query_labels.len());
+        let [same, different] = pairs(&batch.query_labels, labels, n_way).map(|partners| {
+            let partners = Tensor::<1, Int>::from_data(partners.as_slice(), &support.device());
+            self.odds(query.clone(), support.clone().select(0, partners))
+        });
+        // −log σ(z) for a pair of one class, −log(1 − σ(z)) = −log σ(−z) for a pair of two.
+        let entropy = -(log_sigmoid(same).mean() + log_sigmoid(-different).mean()).mul_scalar(0.5);
+        let penalty = squared_weights(self, &query.device()).mul_scalar(self.l2);
+        let logits = self.pool(self.all_odds(query, support), labels, n_way);
+        Ok(Objective {
+            loss: entropy + penalty,
+            logits,
+        })
+    }
+
+    fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2> {
+        self.encoder.embed(images, &mut Pass::evaluate(norm))
+    }
+}
+
+impl Siamese {
+    /// Log-odds that the rows of `left` and `right`, `[n, features]` each, show the same class: `[n, 1]`.
+    fn odds(&self, left: Tensor<2>, right: Tensor<2>) -> Tensor<2> {
+        let compared = match self.distance {
+            Distance::L1 => (left - right).abs(),
+            Distance::Squared => (left - right).square(),
+            Distance::Cosine => unit(left) * unit(right),
+        };
+        self.head.forward(compared)
+    }
+
+    /// Log-odds of every query with every support image: `[n_query, n_support]`.
+    fn all_odds(&self, query: Tensor<2>, support: Tensor<2>) -> Tensor<2> {
+        let [n_query, features] = query.dims();
+        let n_support = support.dims()[0];
+        let left = query.unsqueeze_dim::<3>(1).expand([n_query, n_support, features]);
+        let right = support
+            .unsqueeze_dim::<3>(0)
+            .expand([n_query, n_support, features]);
+        let rows = [n_query * n_support, features];
+        self.odds(left.reshape(rows), right.reshape(rows))
+            .reshape([n_query, n_support])
+    }
+
+    /// `odds` `[n_query, n_support]` → `[n_query, n_way]`.
+    fn pool(&self, odds: Tensor<2>, labels: &[usize], n_way: usize) -> Tensor<2> {
+        let members = one_hot(labels, n_way, &odds.device());
+        match self.pooling {
+            Pooling::Mean => {
+                let counts = members.clone().sum_dim(0).clamp_min(1.0);
+                odds.matmul(members / counts)
+            }
+            Pooling::Max => {
+                let [n_query, n_support] = odds.dims();
+                // Where an example is of another class it must not win.
+                let out = (members.ones_like() - members)
+                    .mul_scalar(-1e9)
+                    .unsqueeze_dim::<3>(0);
+                let odds = odds.unsqueeze_dim::<3>(2).expand([n_query, n_support, n_way]);
+                (odds + out).max_dim(1).reshape([n_query, n_way])
+            }
+        }
+    }
+}
+
+/// For each query a support image of its own class and one of another: indices into the support set.
+/// The choice goes around the classes and their examples, so that all of them are used alike.
+fn pairs(query_labels: &[usize], support_labels: &[usize], n_way: usize) -> [Vec<i32>; 2] {
+    let mut members = vec![Vec::new(); n_way];
+    for (example, &label) in support_labels.iter().enumerate() {
+        members[label].push(example as i32);
+    }
+    let nth = |class: usize, turn: usize| members[class][turn % members[class].len()];
+    let same = query_labels
+        .iter()
+        .enumerate()
+        .map(|(turn, &label)| nth(label, turn))
+        .collect();
+    let other = |(turn, &label): (usize, &usize)| {
+        let step = 1 + turn % (n_way - 1).max(1);
+        nth((label + step) % n_way, turn)
+    };
+    [same, query_labels.iter().enumerate().map(other).collect()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pairs;
+
+    #[test]
+    fn pairs_are_half_of_one_class_and_half_of_two() {
+        let support = [0, 0, 1, 1, 2, 2];
+        let query = [0, 1, 2, 0, 1, 2];
+        let [same, different] = pairs(&query, &support, 3);
+        for (turn, &label) in query.iter().enumerate() {
+            assert_eq!(support[same[turn] as usize], label);
+            assert_ne!(support[different[turn] as usize], label);
+        }
+    }
+}

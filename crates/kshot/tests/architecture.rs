@@ -1,0 +1,51 @@
+//! The structure that ARCHITECTURE.md promises, read off the source.
+
+use std::path::Path;
+
+use kshot::data::registry::DATASETS;
+use kshot::encoder::ENCODERS;
+use kshot::method::METHODS;
+
+fn source(file: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(file)).unwrap()
+}
+
+#[test]
+fn the_loop_the_evaluation_and_the_checkpoints_name_no_method_dataset_or_encoder() {
+    for file in [
+        "train.rs",
+        "eval.rs",
+        "record.rs",
+        "checkpoint.rs",
+        "meta_batch.rs",
+        "learner.rs",
+        "sampler.rs",
+    ] {
+        let source = source(file).to_lowercase();
+        let methods = METHODS.iter().map(|spec| spec.name);
+        let names = methods
+            .chain(DATASETS.iter().map(|spec| spec.name))
+            .chain(ENCODERS.iter().map(|spec| spec.name));
+        // "folder" is also what a run lies in.
+        for name in names.filter(|name| *name != "folder") {
+            assert!(!source.contains(name), "{file} names {name}");
+        }
+    }
+}
+
+#[test]
+fn every_registered_thing_has_a_file_of_its_name() {
+    for spec in METHODS {
+        assert!(source(&format!("method/{}.rs", spec.name.replace('-', "_"))).contains("pub static SPEC"));
+    }
+    for spec in ENCODERS {
+        assert!(source(&format!("encoder/{}.rs", spec.name.replace('-', "_"))).contains("pub static SPEC"));
+    }
+    for spec in DATASETS {
+        let here = ["", "/mod", "/spec"].iter().any(|place| {
+            let path = format!("src/data/{}{place}.rs", spec.name);
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(path).exists()
+        });
+        assert!(here, "{}", spec.name);
+    }
+}

@@ -1,0 +1,307 @@
+//! What every registered method promises, checked for each of them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::Tensor;
+use kshot::data::ImageShape;
+use kshot::episode::{Episode, Support, TaskShape, images};
+use kshot::learner::{Learner, logits_on_host};
+use kshot::method::{METHODS, MethodSpec};
+use kshot::named;
+use kshot::norm::Norm;
+use kshot::optimizer::Adam;
+use kshot::settings::Settings;
+use kshot::{model, random};
+use rand::RngExt;
+
+const IMAGE: ImageShape = ImageShape::square(16, 1);
+const TASK: TaskShape = TaskShape {
+    n_way: 4,
+    n_shot: 2,
+    n_query: 3,
+};
+
+fn settings(method: &MethodSpec) -> Settings {
+    let layer = [("method", method.name), ("filters", "6")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    Settings::resolve(&[&BTreeMap::from(layer)]).unwrap()
+}
+
+fn fresh(method: &MethodSpec) -> Box<dyn Learner> {
+    model::fresh(&settings(method), IMAGE).unwrap()
+}
+
+/// Class k is a bright square in the k-th quadrant, under noise.
+fn episode(seed: u64, noise: f32) -> Episode {
+    let mut rng = random::stream(seed, &[]);
+    let mut pictures = |per_class: usize| {
+        let mut pixels = Vec::new();
+        for class in 0..TASK.n_way {
+            for _ in 0..per_class {
+                for y in 0..IMAGE.height {
+                    for x in 0..IMAGE.width {
+                        let inside = y / 8 == class / 2
+                            && x / 8 == class % 2
+                            && (2..6).contains(&(y % 8))
+                            && (2..6).contains(&(x % 8));
+                        pixels.push((if inside { 0.9 } else { 0.1 }) + noise * (rng.random::<f32>() - 0.5));
+                    }
+                }
+            }
+        }
+        pixels
+    };
+    Episode {
+        task: TASK,
+        image: IMAGE,
+        support: pictures(TASK.n_shot),
+        query: pictures(TASK.n_query),
+        classes: (0..TASK.n_way).collect(),
+        support_examples: vec![0; TASK.n_support()],
+        query_examples: vec![0; TASK.n_queries()],
+    }
+}
+
+fn scores(learner: &dyn Learner, support: &Support, query: Tensor<4>, norm: Norm) -> Vec<f32> {
+    let task = learner.adapt(support, norm).unwrap();
+    logits_on_host(learner.score(&task, query, norm).unwrap().logits)
+}
+
+fn episode_scores(learner: &dyn Learner, episode: &Episode, norm: Norm) -> Vec<f32> {
+    let device = learner.device();
+    scores(
+        learner,
+        &episode.support_on(device),
+        episode.query_on(device),
+        norm,
+    )
+}
+
+fn weights(learner: &dyn Learner) -> Vec<Vec<f32>> {
+    learner.read().into_iter().map(logits_on_host).collect()
+}
+
+/// Trains `steps` updates on fresh toy episodes, folding batch statistics as the training loop does.
+fn train(learner: &mut dyn Learner, steps: u64) -> f32 {
+    let mut values = learner.read();
+    let mut optimizer = Adam::new(values.len());
+    let mut accuracy = 0.0;
+    for step in 0..steps {
+        let step = learner.meta_step(&episode(step, 0.4)).unwrap();
+        optimizer.step(5e-3, &mut values, step.gradients);
+        for (index, observed) in step.statistics {
+            values[index] = values[index].clone().mul_scalar(0.9) + observed.mul_scalar(0.1);
+        }
+        learner.write(&values);
+        accuracy = step.accuracy;
+    }
+    accuracy
+}
+
+#[test]
+fn scores_have_one_row_per_query_and_one_column_per_class() {
+    for method in METHODS {
+        let learner = fresh(method);
+        let episode = episode(1, 0.5);
+        for norm in [Norm::Running, Norm::Episode] {
+            let device = learner.device();
+            let task = learner.adapt(&episode.support_on(device), norm).unwrap();
+            let scores = learner.score(&task, episode.query_on(device), norm).unwrap();
+            assert_eq!(
+                scores.logits.dims(),
+                [TASK.n_queries(), TASK.n_way],
+                "{}",
+                method.name
+            );
+            assert!(
+                logits_on_host(scores.logits)
+                    .iter()
+                    .all(|value| value.is_finite()),
+                "{}",
+                method.name
+            );
+        }
+    }
+}
+
+#[test]
+fn adapting_scoring_and_a_training_step_leave_the_model_as_it_is() {
+    for method in METHODS {
+        let learner = fresh(method);
+        let before = weights(learner.as_ref());
+        episode_scores(learner.as_ref(), &episode(1, 0.5), Norm::Episode);
+        learner.meta_step(&episode(2, 0.5)).unwrap();
+        assert_eq!(before, weights(learner.as_ref()), "{}", method.name);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_model_step_and_scores() {
+    for method in METHODS {
+        let run = || {
+            let mut learner = fresh(method);
+            train(learner.as_mut(), 3);
+            (
+                weights(learner.as_ref()),
+                episode_scores(learner.as_ref(), &episode(9, 0.5), Norm::Running),
+            )
+        };
+        assert_eq!(run(), run(), "{}", method.name);
+    }
+}
+
+#[test]
+fn weights_written_to_a_file_and_read_back_give_the_same_scores() {
+    for method in METHODS {
+        let mut learner = fresh(method);
+        train(learner.as_mut(), 3);
+        let path = Path::new("weights");
+        let arrays = named::from_parameters(learner.parameters(), &learner.read(), "");
+        let bytes = named::to_bytes(&arrays, path).unwrap();
+        let again = model::with_weights(
+            &settings(method),
+            IMAGE,
+            &named::from_bytes(&bytes, path).unwrap(),
+            path,
+        )
+        .unwrap();
+        let episode = episode(9, 0.5);
+        for norm in [Norm::Running, Norm::Episode] {
+            let scores = |learner| episode_scores(learner, &episode, norm);
+            assert_eq!(
+                scores(learner.as_ref()),
+                scores(again.as_ref()),
+                "{}",
+                method.name
+            );
+        }
+    }
+}
+
+#[test]
+fn relabelling_the_classes_permutes_the_scores() {
+    for method in METHODS {
+        let mut learner = fresh(method);
+        train(learner.as_mut(), 3);
+        let episode = episode(9, 0.5);
+        let device = learner.device();
+        let support = episode.support_on(device);
+        let before = scores(
+            learner.as_ref(),
+            &support,
+            episode.query_on(device),
+            Norm::Running,
+        );
+        let permutation = [2, 0, 3, 1];
+        let relabelled = Support {
+            labels: support.labels.iter().map(|&label| permutation[label]).collect(),
+            ..support
+        };
+        let after = scores(
+            learner.as_ref(),
+            &relabelled,
+            episode.query_on(device),
+            Norm::Running,
+        );
+        for (query, (before, after)) in before
+            .chunks(TASK.n_way)
+            .zip(after.chunks(TASK.n_way))
+            .enumerate()
+        {
+            for (label, &moved) in permutation.iter().enumerate() {
+                let difference = (before[label] - after[moved]).abs();
+                assert!(
+                    difference <= 1e-4 * (1.0 + before[label].abs()),
+                    "{} query {query}",
+                    method.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_query_alone_scores_as_it_does_among_others_under_running_statistics() {
+    for method in METHODS {
+        let mut learner = fresh(method);
+        train(learner.as_mut(), 3);
+        let episode = episode(9, 0.5);
+        let together = episode_scores(learner.as_ref(), &episode, Norm::Running);
+        let device = learner.device();
+        let task = learner.adapt(&episode.support_on(device), Norm::Running).unwrap();
+        for (query, expected) in together.chunks(TASK.n_way).enumerate() {
+            let pixels = &episode.query[query * IMAGE.len()..(query + 1) * IMAGE.len()];
+            let alone = learner
+                .score(&task, images(pixels, IMAGE, device), Norm::Running)
+                .unwrap();
+            for (a, b) in logits_on_host(alone.logits).iter().zip(expected) {
+                assert!(
+                    (a - b).abs() <= 1e-4 * (1.0 + b.abs()),
+                    "{} query {query}",
+                    method.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_agree_with_central_differences_of_the_loss() {
+    for method in METHODS {
+        let mut learner = fresh(method);
+        train(learner.as_mut(), 2);
+        let episode = episode(5, 0.8);
+        let values = learner.read();
+        let step = learner.meta_step(&episode).unwrap();
+        for (index, parameter) in learner.parameters().to_vec().iter().enumerate() {
+            let Some(gradient) = &step.gradients[index] else {
+                continue;
+            };
+            let gradient: Vec<f64> = logits_on_host(gradient.clone())
+                .into_iter()
+                .map(f64::from)
+                .collect();
+            let length = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+            if length < 1e-4 {
+                continue;
+            }
+            // Along the gradient itself the slope of the loss is its length.
+            let size = (values[index].clone().square().sum().into_scalar::<f32>())
+                .sqrt()
+                .max(1.0);
+            let reach = 2e-3 * size;
+            let mut loss_at = |sign: f32| {
+                let direction: Vec<f32> = gradient
+                    .iter()
+                    .map(|g| (g / length) as f32 * sign * reach)
+                    .collect();
+                let mut moved = values.clone();
+                moved[index] = moved[index].clone() + named::on_device(&direction, learner.device());
+                learner.write(&moved);
+                f64::from(learner.meta_step(&episode).unwrap().loss)
+            };
+            let slope = (loss_at(1.0) - loss_at(-1.0)) / f64::from(2.0 * reach);
+            learner.write(&values);
+            let difference = (slope - length).abs() / length;
+            assert!(
+                difference < 0.03,
+                "{} {}: slope {slope}, gradient {length}",
+                method.name,
+                parameter.name
+            );
+        }
+    }
+}
+
+#[test]
+fn a_separable_task_is_learned() {
+    for method in METHODS {
+        let mut learner = fresh(method);
+        let trained = train(learner.as_mut(), 60);
+        assert_eq!(trained, 1.0, "{}", method.name);
+        let episode = episode(1000, 0.4);
+        let scores = episode_scores(learner.as_ref(), &episode, Norm::Running);
+        let accuracy = kshot::learner::accuracy(&scores, TASK.n_way, &episode.query_labels());
+        assert_eq!(accuracy, 1.0, "{}", method.name);
+    }
+}
