@@ -43,52 +43,68 @@ pub fn fetch(request: &FetchRequest<'_>) -> Result<String, DataError> {
 
 fn fetch_files(request: &FetchRequest<'_>, archives: &[Published; 2]) -> Result<String, DataError> {
     let folder = request.data_dir.join("omniglot");
-    fs::create_dir_all(&folder).map_err(|error| DataError::io(&folder, error))?;
-    let mut done = Vec::new();
-    for (set, file) in archives.iter().enumerate() {
-        let path = folder.join(file.name);
-        let what = match &request.from {
-            Some(from) => copy(from, file, set, &path)?,
-            None => match check(&path, file, set) {
-                Ok(what) => format!("already there, {what}"),
-                Err(_) => {
-                    let base_url = request.base_url.as_deref().unwrap_or(BASE_URL);
-                    let hint = "check the connection, or get the file in another way and give its folder with --from DIR";
-                    let progress = |done, total| (request.progress)(file.name, done, total);
-                    download(base_url, file, &path, hint, &progress)?;
-                    "downloaded, the published file (MD5)".to_owned()
-                }
-            },
-        };
-        done.push(format!("{}: {what}", file.name));
-    }
-    if let Some(from) = &request.from
-        && copy_splits(from, &folder)?
-    {
-        done.push("splits/vinyals: copied".to_owned());
-    }
+    let done = match &request.from {
+        Some(from) => copy(from, archives, &folder)?,
+        None => download_missing(request, archives, &folder)?,
+    };
     Ok(format!("{} in {}", done.join("; "), folder.display()))
 }
 
-/// Copies an archive after checking it; says what it is.
-fn copy(from: &Path, file: &Published, set: usize, path: &Path) -> Result<String, DataError> {
-    let stem = SETS[set].0;
-    let source = drawings::locate(from, stem).ok_or_else(|| DataError::Missing {
-        dataset: "omniglot".to_owned(),
-        path: from.join(file.name),
-        hint: format!("give the folder that holds {} with --from", file.name),
-    })?;
-    if source.is_dir() {
-        return Err(option(format!(
-            "{} is unpacked already; use it where it is with --data-dir {}",
-            source.display(),
-            from.display()
-        )));
+/// Downloads the archives that aren't there or aren't whole; says what was done with each.
+fn download_missing(
+    request: &FetchRequest<'_>,
+    archives: &[Published; 2],
+    folder: &Path,
+) -> Result<Vec<String>, DataError> {
+    let base_url = request.base_url.as_deref().unwrap_or(BASE_URL);
+    let hint = "check the connection, or get the file in another way and give its folder with --from DIR";
+    fs::create_dir_all(folder).map_err(|error| DataError::io(folder, error))?;
+    let mut done = Vec::new();
+    for (set, file) in archives.iter().enumerate() {
+        let path = folder.join(file.name);
+        let what = match check(&path, file, set) {
+            Ok(what) => format!("already there, {what}"),
+            Err(_) => {
+                let progress = |done, total| (request.progress)(file.name, done, total);
+                download(base_url, file, &path, hint, &progress)?;
+                "downloaded, the published file (MD5)".to_owned()
+            }
+        };
+        done.push(format!("{}: {what}", file.name));
     }
-    let what = check(&source, file, set)?;
-    let bytes = fs::read(&source).map_err(|error| DataError::io(&source, error))?;
-    write_atomically(path, |out| out.write_all(&bytes))?;
-    Ok(format!("copied, {what}"))
+    Ok(done)
+}
+
+/// Checks both archives in `from`, then copies them and the split files; says what was copied.
+fn copy(from: &Path, archives: &[Published; 2], folder: &Path) -> Result<Vec<String>, DataError> {
+    let mut checked = Vec::new();
+    for (set, file) in archives.iter().enumerate() {
+        let source = drawings::locate(from, SETS[set].0).ok_or_else(|| DataError::Missing {
+            dataset: "omniglot".to_owned(),
+            path: from.join(file.name),
+            hint: format!("give the folder that holds {} with --from", file.name),
+        })?;
+        if source.is_dir() {
+            return Err(option(format!(
+                "{} is unpacked already; use it where it is with --data-dir {}",
+                source.display(),
+                from.display()
+            )));
+        }
+        let what = check(&source, file, set)?;
+        checked.push((file.name, source, what));
+    }
+    fs::create_dir_all(folder).map_err(|error| DataError::io(folder, error))?;
+    let mut done = Vec::new();
+    for (name, source, what) in checked {
+        let bytes = fs::read(&source).map_err(|error| DataError::io(&source, error))?;
+        write_atomically(&folder.join(name), |out| out.write_all(&bytes))?;
+        done.push(format!("{name}: copied, {what}"));
+    }
+    if copy_splits(from, folder)? {
+        done.push("splits/vinyals: copied".to_owned());
+    }
+    Ok(done)
 }
 
 /// Whether the archive at `path` is the published one or holds the same; says which.

@@ -200,7 +200,7 @@ fn what_from_gives_is_copied_when_it_is_whole() {
         "A1/character001\n",
     );
     let folder = from.path().join("omniglot");
-    tiny::pack(&folder.join(ARCHIVES[0].name), &whole(0));
+    tiny::pack(&folder.join(ARCHIVES[1].name), &whole(1));
     let data = tempfile::tempdir().unwrap();
     let request = FetchRequest {
         from: Some(from.path().to_owned()),
@@ -208,34 +208,35 @@ fn what_from_gives_is_copied_when_it_is_whole() {
     };
     let text = fetch(&request).unwrap_err().to_string();
     assert!(
-        text.contains("images_evaluation.zip is not there; give the folder that holds"),
+        text.contains("images_background.zip is not there; give the folder that holds"),
         "{text}"
     );
 
-    let mut evaluation = whole(1);
-    let last = evaluation.pop().unwrap();
-    tiny::pack(&folder.join(ARCHIVES[1].name), &evaluation);
+    let mut background = whole(0);
+    let last = background.pop().unwrap();
+    tiny::pack(&folder.join(ARCHIVES[0].name), &background);
     let text = fetch(&request).unwrap_err().to_string();
     assert!(
-        text.contains("659 characters, 658 of them with 20 drawings, and images_evaluation has 659"),
+        text.contains("964 characters, 963 of them with 20 drawings, and images_background has 964"),
         "{text}"
     );
 
-    evaluation.push((last.0.clone(), b"no picture".to_vec()));
-    tiny::pack(&folder.join(ARCHIVES[1].name), &evaluation);
+    background.push((last.0.clone(), b"no picture".to_vec()));
+    tiny::pack(&folder.join(ARCHIVES[0].name), &background);
     assert!(
         fetch(&request)
             .unwrap_err()
             .to_string()
-            .contains("/character659/20.png: not a readable")
+            .contains("/character964/20.png: not a readable")
     );
+    assert_eq!(names(data.path()), [""; 0]);
 
-    evaluation.pop();
-    evaluation.push(last);
-    tiny::pack(&folder.join(ARCHIVES[1].name), &evaluation);
+    background.pop();
+    background.push(last);
+    tiny::pack(&folder.join(ARCHIVES[0].name), &background);
     let text = fetch(&request).unwrap();
     assert!(
-        text.contains("images_evaluation.zip: copied, packed anew (its MD5 is not the published one)"),
+        text.contains("images_background.zip: copied, packed anew (its MD5 is not the published one)"),
         "{text}"
     );
     assert!(
