@@ -1,0 +1,51 @@
+"""What is compared: each case is one set of flags, given alike to both sides."""
+
+from dataclasses import dataclass
+
+MODES = ("eager", "channels_last", "compile", "compile+channels_last")
+
+
+@dataclass(frozen=True)
+class Case:
+    """`flags` choose the work of one step; `iterations` steps make one run."""
+
+    name: str
+    says: str
+    flags: str
+    iterations: int
+
+    @property
+    def task(self):
+        return self.flags.split()[1]
+
+    @property
+    def modes(self):
+        """PyTorch's modes for this task; the best of them is what kshot is measured against."""
+        if self.task == "infer":
+            return (*MODES, "jit", "jit+channels_last")
+        if self.task == "maml":
+            return (*MODES, "vmap", "compile+vmap")
+        return MODES
+
+    def arguments(self, threads):
+        return [*self.flags.split(), "--iterations", str(self.iterations), "--threads", str(threads)]
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("train-60w5s5q", "metric training step, 600 images", "--task train --way 60 --shot 5 --query 5", 5),
+        Case("train-20w5s5q", "metric training step, 200 images", "--task train --way 20 --shot 5 --query 5", 12),
+        Case("train-5w1s5q", "metric training step, 30 images", "--task train --way 5 --shot 1 --query 5", 60),
+        Case("train-5w1s15q", "metric training step, 80 images", "--task train --way 5 --shot 1 --query 15", 30),
+        Case("infer-1", "embedding of 1 image", "--task infer --images 1", 500),
+        Case("infer-32", "embedding of 32 images", "--task infer --images 32", 100),
+        Case("infer-600", "embedding of 600 images", "--task infer --images 600", 10),
+        Case("resnet12", "ResNet-12 training step, 32 images of 84x84x3",
+             "--task resnet12 --way 5 --shot 1 --images 32", 2),
+        Case("maml-32x1", "exact MAML, 32 tasks of 5-way 1-shot 1-query, 1 inner step",
+             "--task maml --way 5 --shot 1 --query 1 --tasks 32 --inner-steps 1", 3),
+        Case("maml-4x5", "exact MAML, 4 tasks of 5-way 1-shot 15-query, 5 inner steps",
+             "--task maml --way 5 --shot 1 --query 15 --tasks 4 --inner-steps 5", 3),
+    )
+}  # fmt: skip

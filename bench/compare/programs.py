@@ -1,0 +1,109 @@
+"""The two kinds of program that are timed: ours, started anew for every run, and peers, kept running."""
+
+import json
+import select
+import shlex
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+PEERS = Path(__file__).resolve().parents[1] / "peers"
+KEYS = ("seconds_per_step", "images", "images_per_second", "peak_rss_mib")
+
+
+class Failed(Exception):
+    """A program could not be measured; the message says which and why, in one line."""
+
+
+class Ours:
+    """kshot's benchmark binary. It warms up by itself and prints one JSON line."""
+
+    def __init__(self, command, case, threads, timeout):
+        self.command = [*shlex.split(command), *case.arguments(threads)]
+        self.timeout = timeout
+
+    def run(self):
+        try:
+            done = subprocess.run(self.command, capture_output=True, text=True, timeout=self.timeout)
+        except OSError as error:
+            raise Failed(f"{self.command[0]}: {error.strerror}; build it first, or give --ours another") from error
+        except subprocess.TimeoutExpired as error:
+            raise Failed(f"{shlex.join(self.command)}: no result in {self.timeout} s") from error
+        if done.returncode != 0:
+            raise Failed(f"{shlex.join(self.command)}: exit code {done.returncode}: {last_line(done.stderr)}")
+        return parse(last_line(done.stdout), self.command)
+
+    def close(self):
+        pass
+
+
+class Peer:
+    """A Python program that stays loaded and compiled, and does one run whenever it is asked."""
+
+    def __init__(self, python, script, mode, case, threads, timeout):
+        self.command = [python, str(PEERS / script), "--mode", mode, "--on-demand", *case.arguments(threads)]
+        self.timeout = timeout
+        self.errors = tempfile.TemporaryFile("w+")
+        try:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
+            )
+        except OSError as error:
+            raise Failed(f"{python}: {error.strerror}; make the virtual environment first, see bench/README.md") from error
+        try:
+            if self.read_line() != "ready":
+                raise Failed(f"{shlex.join(self.command)}: did not say 'ready' first")
+        except Failed:
+            self.close()
+            raise
+
+    def run(self):
+        try:
+            self.process.stdin.write("run\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise Failed(f"{shlex.join(self.command)}: it ended") from None
+        return parse(self.read_line(), self.command)
+
+    def read_line(self):
+        readable, _, _ = select.select([self.process.stdout], [], [], self.timeout)
+        if not readable:
+            raise Failed(f"{shlex.join(self.command)}: no answer in {self.timeout} s")
+        line = self.process.stdout.readline()
+        if not line:
+            self.process.wait(10)
+            self.errors.seek(0)
+            reason = last_line(self.errors.read()[-20_000:])
+            raise Failed(f"{shlex.join(self.command)}: exit code {self.process.returncode}: {reason}")
+        return line.strip()
+
+    def close(self):
+        """Ends the program by closing its input, or by force if it does not listen."""
+        try:
+            self.process.stdin.close()
+            self.process.wait(10)
+        except (subprocess.TimeoutExpired, BrokenPipeError):
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self.errors.close()
+
+
+def parse(line, command):
+    """The report in a program's JSON line, checked."""
+    try:
+        report = json.loads(line)
+        missing = [key for key in KEYS if not isinstance(report.get(key), (int, float))]
+    except (ValueError, AttributeError):
+        raise Failed(f"{shlex.join(command)}: expected a JSON line, found {line[:120]!r}") from None
+    if missing:
+        raise Failed(f"{shlex.join(command)}: its JSON line lacks numbers for {', '.join(missing)}")
+    if report["seconds_per_step"] <= 0:
+        raise Failed(f"{shlex.join(command)}: seconds_per_step is not above 0")
+    return report | {"at": round(time.time(), 1)}
+
+
+def last_line(text):
+    lines = text.strip().splitlines()
+    return lines[-1][:300] if lines else "(nothing printed)"

@@ -1,0 +1,177 @@
+#!/usr/bin/env python3
+"""Compares kshot with PyTorch, side by side on this machine, and prints how many times as fast it is.
+
+    cargo build --release -p kshot-bench
+    bench/run.py --ours target/release/kshot-bench
+
+For each case: every PyTorch mode (and JAX, with --jax) is measured a few times in turn; the fastest, and
+those near it, stay loaded; then kshot and they run alternately, --pairs times, and each pair gives
+one ratio. Without --ours only the peers are measured. See bench/README.md.
+"""
+
+import argparse
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+
+from compare import machine, report
+from compare.cases import CASES
+from compare.programs import Failed, Ours, Peer
+
+BENCH = Path(__file__).resolve().parent
+# A mode whose fastest qualifying run is within this factor of the best one's goes on to the pairs.
+NEAR_THE_BEST = 1.10
+
+
+def main():
+    options = arguments()
+    comparison = {
+        "date": datetime.now().astimezone().isoformat(timespec="minutes"),
+        "machine": machine.facts(options.python, options.ours, options.threads),
+        "settings": {"pairs": options.pairs, "qualifying": options.qualifying, "threads": options.threads},
+        "cases": [],
+    }
+    for name in options.case or CASES:
+        result = compare(CASES[name], options)
+        report.summarise(result)
+        comparison["cases"].append(result)
+        # After every case, so that an interruption loses one case and not the afternoon.
+        paths = report.write(comparison, options.out, options.name)
+    print(report.markdown(comparison))
+    say(f"written: {paths[0]} and {paths[1]}")
+    if any(result["summary"] is None for result in comparison["cases"]):
+        sys.exit(1)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--ours", metavar="COMMAND", help="kshot's benchmark binary, with leading arguments if any")
+    parser.add_argument("--case", action="append", choices=CASES, help="only this case (repeatable; default all)")
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--qualifying", type=int, default=3, metavar="RUNS", help="runs of every mode before the pairs")
+    parser.add_argument("--jax", action="store_true", help="measure JAX among the modes, too")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--timeout", type=int, default=900, metavar="SECONDS", help="for one run, compilation included")
+    parser.add_argument("--python", default=default_python(), help="of the peers' virtual environment")
+    parser.add_argument("--out", type=Path, default=BENCH / "results", metavar="FOLDER")
+    parser.add_argument("--name", default=f"{datetime.now():%Y-%m-%d-%H%M}", help="of the files written there")
+    options = parser.parse_args()
+    if options.pairs < 1 or options.qualifying < 1 or options.threads < 1:
+        parser.error("--pairs, --qualifying and --threads are at least 1")
+    if options.threads > len(os.sched_getaffinity(0)):
+        parser.error(f"--threads {options.threads}: this machine lends {len(os.sched_getaffinity(0))} cores")
+    return options
+
+
+def default_python():
+    python = BENCH / ".venv/bin/python"
+    return str(python) if python.exists() else sys.executable
+
+
+def compare(case, options):
+    """All runs of one case: `qualifying` of every mode, then `peers` and `ours` in pairs."""
+    result = {
+        "case": case.name, "says": case.says, "flags": case.flags, "iterations": case.iterations,
+        "qualifying": [], "peers": {}, "ours": [], "load_average": [], "failures": [],
+    }  # fmt: skip
+    say(f"{case.name}: {case.says}")
+    contenders = []
+    try:
+        contenders = start_all(case, options, result)
+        finalists = qualify(contenders, options, result)
+        if finalists and options.ours:
+            play_pairs(case, finalists, options, result)
+        else:
+            result["peers"] = {run["mode"]: run["reports"] for run, _ in finalists}
+    finally:
+        for _, peer in contenders:
+            peer.close()
+    return result
+
+
+def start_all(case, options, result):
+    """Starts every mode, one after the other, and returns those that work with their (empty) records."""
+    wanted = [("pytorch", "step.py", mode) for mode in case.modes]
+    if options.jax:
+        wanted += [("jax", "step_jax.py", mode) for mode in ("jit", "jit+map")[: 2 if case.task == "maml" else 1]]
+    contenders = []
+    for program, script, mode in wanted:
+        say(f"  starting {program} {mode}")
+        record = {"program": program, "mode": mode, "reports": []}
+        try:
+            peer = Peer(options.python, script, mode, case, options.threads, options.timeout)
+        except Failed as failure:
+            note_failure(result, failure)
+            continue
+        contenders.append((record, peer))
+        result["qualifying"].append(record)
+    return contenders
+
+
+def qualify(contenders, options, result):
+    """Measures every mode in turn and returns the PyTorch modes that may be the best."""
+    for _ in range(options.qualifying):
+        for record, peer in contenders:
+            try:
+                record["reports"].append(peer.run())
+            except Failed as failure:
+                note_failure(result, failure)
+    torch = [entry for entry in contenders if entry[0]["program"] == "pytorch" and entry[0]["reports"]]
+    for record, _ in contenders:
+        if record["reports"]:
+            say(f"  {record['program']} {record['mode']}: {fastest(record):.4g} s at best")
+    if not torch:
+        return []
+    limit = NEAR_THE_BEST * min(fastest(record) for record, _ in torch)
+    finalists = [entry for entry in torch if fastest(entry[0]) <= limit]
+    for _, peer in contenders:
+        if all(peer is not finalist for _, finalist in finalists):
+            peer.close()
+    contenders[:] = finalists
+    return finalists
+
+
+def fastest(record):
+    return min(report["seconds_per_step"] for report in record["reports"])
+
+
+def play_pairs(case, finalists, options, result):
+    """Ours and the finalists, alternately; ours is first in every other pair."""
+    ours = Ours(options.ours, case, options.threads, options.timeout)
+    for pair in range(options.pairs):
+        result["load_average"].append(os.getloadavg()[0])
+        sides = [("ours", ours)] + [(record["mode"], peer) for record, peer in finalists]
+        try:
+            reports = {side: program.run() for side, program in (sides if pair % 2 == 0 else sides[::-1])}
+        except Failed as failure:
+            note_failure(result, failure)
+            return
+        check_same_work(reports)
+        result["ours"].append(reports.pop("ours"))
+        for mode, peer_report in reports.items():
+            result["peers"].setdefault(mode, []).append(peer_report)
+        best = min(peer_report["seconds_per_step"] for peer_report in reports.values())
+        say(f"  pair {pair + 1}: {best / result['ours'][-1]['seconds_per_step']:.2f} times as fast")
+
+
+def check_same_work(reports):
+    """Both sides must have seen the same number of images per step, or the ratio means nothing."""
+    counts = {side: side_report["images"] for side, side_report in reports.items()}
+    if len(set(counts.values())) != 1:
+        sys.exit(f"the sides did different work: images per step {counts}")
+
+
+def note_failure(result, failure):
+    say(f"  failed: {failure}")
+    result["failures"].append(str(failure))
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()
