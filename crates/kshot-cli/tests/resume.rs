@@ -27,8 +27,8 @@ fn a_run_killed_at_any_moment_and_resumed_ends_with_the_same_bytes() {
         } else {
             tiny_training(&killed)
         };
-        let moment = length.mul_f64(0.1 + 0.5 * (f64::from(attempt) * 0.618_034).fract());
-        let moment = if attempt > 12 {
+        let moment = length.mul_f64(0.1 + 0.3 * (f64::from(attempt) * 0.618_034).fract());
+        let moment = if attempt > 14 {
             Duration::from_secs(600)
         } else {
             moment

@@ -92,24 +92,25 @@ impl Evaluation {
         )?)
     }
 
-    /// Evaluates `learner`; `progress` hears how many episodes are done and says whether to go on.
+    /// Evaluates `learner`; `keep` says what else to keep of each answered episode, and `progress` hears how many
+    /// episodes are done and says whether to go on.
     ///
     /// # Errors
     /// Too few classes or examples, or an episode that the method can't use.
-    pub fn run(&self, learner: &dyn Learner, progress: impl FnMut(u64) -> bool) -> Result<Record, Error> {
+    pub fn run<T: Send>(
+        &self,
+        learner: &dyn Learner,
+        keep: impl Fn(&Answered) -> T + Sync,
+        progress: impl FnMut(u64) -> bool,
+    ) -> Result<(Record, Vec<T>), Error> {
         let sampler = self.sampler()?;
         let started = Instant::now();
-        let values = eval::answers(
-            learner,
-            &sampler,
-            self.episodes,
-            self.norm,
-            Answered::accuracy,
-            progress,
-        )?;
+        let keep = |answered: &Answered| (answered.accuracy(), keep(answered));
+        let answers = eval::answers(learner, &sampler, self.episodes, self.norm, keep, progress)?;
+        let (values, kept): (Vec<f64>, Vec<T>) = answers.into_iter().unzip();
         let seconds = started.elapsed().as_secs_f64();
         let accuracy = Accuracy::of(&values);
-        Ok(Record {
+        let record = Record {
             method: self.method.clone(),
             encoder: self.encoder.clone(),
             data: self.dataset.name().to_owned(),
@@ -126,6 +127,7 @@ impl Evaluation {
             ci95: accuracy.ci95,
             seconds,
             episodes_per_second: accuracy.episodes as f64 / seconds.max(1e-9),
-        })
+        };
+        Ok((record, kept))
     }
 }

@@ -71,6 +71,8 @@ pub struct Report {
     pub command: String,
     /// Training episodes behind the checkpoint that was tested.
     pub checkpoint: u64,
+    /// Whether that was the best one in validation.
+    pub best: bool,
     /// Lowest, median and highest accuracy of a test episode, in `[0, 1]`.
     pub range: Option<[f64; 3]>,
     /// The lines of the trace.
@@ -131,6 +133,7 @@ impl Report {
             classes: dataset.classes(evaluation.part).len(),
             command: facts::command(record, folder),
             checkpoint: progress.episode,
+            best: progress.best.is_some_and(|best| best.episode == progress.episode),
             range: findings.range(),
             trace: trace.to_vec(),
             train_task: task(&settings.train_tasks()),
@@ -198,15 +201,17 @@ impl Report {
     /// How long the training was.
     fn training_in_words(&self) -> String {
         let episodes = self.trace.last().map_or(self.checkpoint, Line::episode);
+        let best = if self.best {
+            ", the best in validation,"
+        } else {
+            ""
+        };
         let tested = match self.checkpoint {
-            checkpoint if checkpoint == episodes => "the last one was tested".to_owned(),
-            checkpoint => format!(
-                "the checkpoint after {} was tested, the best in validation",
-                numbers::count(checkpoint)
-            ),
+            checkpoint if checkpoint == episodes => "the last checkpoint".to_owned(),
+            checkpoint => format!("the checkpoint after {}", numbers::count(checkpoint)),
         };
         format!(
-            "{} in {}; {tested}.",
+            "{} in {}; {tested}{best} was tested.",
             counted(episodes, "training episode", "training episodes"),
             duration(self.training_seconds)
         )

@@ -40,6 +40,14 @@ pub fn write_config(folder: &Path, settings: &Settings) -> Result<(), Error> {
     files::write_atomically(&folder.join("config.toml"), text.as_bytes())
 }
 
+/// Writes a file of the run, as a whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn write_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
+    files::write_atomically(&folder.join(name), bytes)
+}
+
 /// Reads settings from a TOML file of plain keys.
 ///
 /// # Errors

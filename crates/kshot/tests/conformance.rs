@@ -15,7 +15,8 @@ use kshot::settings::Settings;
 use kshot::{model, random};
 use rand::RngExt;
 
-const IMAGE: ImageShape = ImageShape::square(16, 1);
+const IMAGE: ImageShape = ImageShape::square(28, 1);
+const HALF: usize = IMAGE.height / 2;
 const TASK: TaskShape = TaskShape {
     n_way: 4,
     n_shot: 2,
@@ -40,10 +41,9 @@ fn episode(seed: u64, noise: f32) -> Episode {
             for _ in 0..per_class {
                 for y in 0..IMAGE.height {
                     for x in 0..IMAGE.width {
-                        let inside = y / 8 == class / 2
-                            && x / 8 == class % 2
-                            && (2..6).contains(&(y % 8))
-                            && (2..6).contains(&(x % 8));
+                        let quadrant = 2 * (y / HALF) + x / HALF;
+                        let central = (3..11).contains(&(y % HALF)) && (3..11).contains(&(x % HALF));
+                        let inside = quadrant == class && central;
                         pixels.push((if inside { 0.9 } else { 0.1 }) + noise * (rng.random::<f32>() - 0.5));
                     }
                 }
@@ -269,23 +269,24 @@ fn gradients_agree_with_central_differences_of_the_loss() {
             let size = (values[index].clone().square().sum().into_scalar::<f32>())
                 .sqrt()
                 .max(1.0);
-            let reach = 2e-3 * size;
-            let mut loss_at = |sign: f32| {
-                let direction: Vec<f32> = gradient
-                    .iter()
-                    .map(|g| (g / length) as f32 * sign * reach)
-                    .collect();
-                let mut moved = values.clone();
-                moved[index] = moved[index].clone() + named::on_device(&direction, learner.device());
-                learner.write(&moved);
-                f64::from(learner.meta_step(&episode).unwrap().loss)
-            };
-            let slope = (loss_at(1.0) - loss_at(-1.0)) / f64::from(2.0 * reach);
+            // Kinks of ReLU and max-pool disturb long steps, rounding disturbs short ones: one of three must agree.
+            let difference = [2e-3, 5e-4, 1e-4].map(|reach| {
+                let mut loss_at = |sign: f32| {
+                    let along = |g: &f64| (g / length) as f32 * sign * reach * size;
+                    let direction: Vec<f32> = gradient.iter().map(along).collect();
+                    let mut moved = values.clone();
+                    moved[index] = moved[index].clone() + named::on_device(&direction, learner.device());
+                    learner.write(&moved);
+                    f64::from(learner.meta_step(&episode).unwrap().loss)
+                };
+                let slope = (loss_at(1.0) - loss_at(-1.0)) / f64::from(2.0 * reach * size);
+                (slope - length).abs() / length
+            });
             learner.write(&values);
-            let difference = (slope - length).abs() / length;
+            let best = difference.into_iter().fold(f64::INFINITY, f64::min);
             assert!(
-                difference < 0.03,
-                "{} {}: slope {slope}, gradient {length}",
+                best < 0.02,
+                "{} {}: {difference:?} of {length}",
                 method.name,
                 parameter.name
             );

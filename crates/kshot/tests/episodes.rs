@@ -74,10 +74,10 @@ proptest! {
 fn workers_in_any_order_make_the_same_episodes() {
     let sampler = sampler(5, 1, 2, 3, false).unwrap();
     let one_by_one: Vec<_> = (0..32).map(|index| sampler.episode(index).unwrap()).collect();
-    let mut on_all_threads: Vec<_> = (0..32u64)
+    let mut on_all_threads: Vec<_> = (0..32usize)
         .into_par_iter()
         .rev()
-        .map(|index| sampler.episode(index).unwrap())
+        .map(|index| sampler.episode(index as u64).unwrap())
         .collect();
     on_all_threads.reverse();
     assert_eq!(one_by_one, on_all_threads);

@@ -1,14 +1,16 @@
 //! `kshot eval`: accuracy of a trained model on episodes of any dataset.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
-use kshot::data::{Part, registry::DATASETS};
+use kshot::checkpoint::Checkpoint;
+use kshot::data::{ImageShape, Part, registry::DATASETS};
 use kshot::learner::Learner;
 use kshot::record::{Evaluation, Record};
+use kshot::report::{Findings, Kept};
 use kshot::settings::{Layer, SETTINGS, Settings};
-use kshot::{model, run};
+use kshot::{lake, model, run};
 
 use super::common;
 use crate::bar::Bar;
@@ -32,6 +34,7 @@ pub fn command() -> Command {
         .iter()
         .flat_map(|entry| entry.options.iter().map(|spec| (spec, "Dataset options")));
     Command::new("eval")
+        .args_override_self(true)
         .about("Evaluate a trained model on episodes of classes that it has not seen")
         .after_help(
             "Examples:\n  kshot eval runs/prototypical-glyphs --way 20 --shot 5\n  \
@@ -58,9 +61,9 @@ pub fn command() -> Command {
         .arg(
             Arg::new("protocol")
                 .long("protocol")
-                .value_parser(PossibleValuesParser::new(["episodes"]))
+                .value_parser(PossibleValuesParser::new(["episodes", "lake"]))
                 .default_value("episodes")
-                .help("how the tasks are drawn"),
+                .help("episodes drawn from a dataset, or Lake's 20 fixed one-shot runs (needs --data-dir)"),
         )
         .arg(common::data_dir_flag())
         .arg(common::threads_flag())
@@ -78,6 +81,12 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         eprintln!("warning: {error}; using {}", path.display());
     }
     let (settings, part) = settings(matches, &checkpoint.settings)?;
+    if matches
+        .get_one::<String>("protocol")
+        .is_some_and(|protocol| protocol == "lake")
+    {
+        return lake(matches, &settings, &checkpoint, &path);
+    }
     let dataset = common::open_dataset(&settings)?;
     let learner = model::with_weights(&settings, dataset.shape(), &checkpoint.weights, &path)?;
     let evaluation = Evaluation {
@@ -90,12 +99,30 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         seed: settings.seed(),
         norm: settings.norm(),
     };
-    let record = evaluate(&evaluation, learner.as_ref(), &Interrupt::listen()?)?;
+    let (record, _) = evaluate(&evaluation, learner.as_ref(), &Interrupt::listen()?)?;
     if matches.get_flag("json") {
         common::print_json(&record)
     } else {
         Ok(print(&record))
     }
+}
+
+fn lake(matches: &ArgMatches, settings: &Settings, checkpoint: &Checkpoint, path: &Path) -> Result<()> {
+    let side = settings.core.integer("image-size");
+    let image = ImageShape::square(side, settings.core.integer("channels"));
+    let learner = model::with_weights(settings, image, &checkpoint.weights, path)?;
+    let names = (settings.method.name, settings.encoder.name);
+    let data_dir = Path::new(settings.core.text("data-dir"));
+    let found = lake::evaluate(learner.as_ref(), names, data_dir, image, settings.norm())?;
+    if matches.get_flag("json") {
+        return common::print_json(&found);
+    }
+    print(&found.record);
+    println!("error {:.2} % of 400 trials; by run:", 100.0 * found.error);
+    for run in &found.runs {
+        println!("  {}: {:.0} %", run.run, 100.0 * run.error);
+    }
+    Ok(())
 }
 
 /// The run's settings with the flags over them, and the part to evaluate on.
@@ -138,15 +165,19 @@ fn settings(matches: &ArgMatches, trained: &Layer) -> Result<(Settings, Part)> {
     Ok((Settings::resolve(&[&layer, &given])?, part))
 }
 
-/// Runs an evaluation with a progress bar.
-pub fn evaluate(evaluation: &Evaluation, learner: &dyn Learner, interrupt: &Interrupt) -> Result<Record> {
+/// Runs an evaluation with a progress bar; gives its record and what a report needs of each episode.
+pub fn evaluate(
+    evaluation: &Evaluation,
+    learner: &dyn Learner,
+    interrupt: &Interrupt,
+) -> Result<(Record, Findings)> {
     let mut bar = Bar::new("test", evaluation.episodes);
-    let record = evaluation.run(learner, |done| {
+    let answered = evaluation.run(learner, Kept::of, |done| {
         bar.show(done, String::new);
         !interrupt.requested()
     });
     bar.finish();
-    let record = record?;
+    let (record, kept) = answered?;
     if (record.episodes as u64) < evaluation.episodes {
         bail!(
             "stopped after {} of {} test episodes; run it again",
@@ -154,7 +185,7 @@ pub fn evaluate(evaluation: &Evaluation, learner: &dyn Learner, interrupt: &Inte
             evaluation.episodes
         );
     }
-    Ok(record)
+    Ok((record, Findings::of(&kept)))
 }
 
 /// The record in words.

@@ -11,9 +11,10 @@ use kshot::eval::Accuracy;
 use kshot::learner::Step;
 use kshot::method::{self, METHODS};
 use kshot::record::Evaluation;
+use kshot::report::{Report, Sources};
 use kshot::settings::{Layer, SETTINGS, Settings};
 use kshot::train::{Ended, Observer, Training};
-use kshot::{model, run};
+use kshot::{model, run, trace};
 use serde::Serialize;
 
 use super::common;
@@ -55,6 +56,7 @@ pub fn command() -> Command {
                 .flat_map(|entry| entry.options.iter().map(|spec| (spec, "Encoder options"))),
         );
     Command::new("train")
+        .args_override_self(true)
         .about("Meta-train a method, evaluate it on the test classes and write a report")
         .after_help(
             "Examples:\n  kshot train prototypical\n  kshot train prototypical --preset paper --shot 1 --data-dir data\n  \
@@ -265,19 +267,28 @@ fn finish(settings: &Settings, folder: &Path, interrupt: &Interrupt, json: bool)
         seed: settings.seed(),
         norm: settings.norm(),
     };
-    let record = super::eval::evaluate(&evaluation, learner.as_ref(), interrupt)?;
+    let (record, findings) = super::eval::evaluate(&evaluation, learner.as_ref(), interrupt)?;
+    let report = Report::gather(&Sources {
+        learner: learner.as_ref(),
+        evaluation: &evaluation,
+        record: &record,
+        findings: &findings,
+        settings,
+        progress: &checkpoint.progress,
+        trace: &trace::read(&folder.join("trace.jsonl")),
+        folder,
+    })?;
     let result = TrainRecord {
         record,
         run: folder.display().to_string(),
     };
-    let text = serde_json::to_vec_pretty(&result)?;
-    std::fs::write(folder.join("report.json"), text)
-        .with_context(|| folder.join("report.json").display().to_string())?;
+    run::write_file(folder, "report.json", &serde_json::to_vec_pretty(&result)?)?;
+    run::write_file(folder, "report.html", report.to_html().as_bytes())?;
     if json {
         common::print_json(&result)?;
     } else {
-        super::eval::print(&result.record);
-        println!("report: {}", folder.join("report.json").display());
+        println!("{}", report.to_text());
+        println!("report: {}", folder.join("report.html").display());
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ pub fn tiny_training(out: &Path) -> Command {
         "--query",
         "2",
         "--episodes",
-        "40",
+        "120",
     ]);
     command.args([
         "--val-interval",
@@ -34,7 +34,7 @@ pub fn tiny_training(out: &Path) -> Command {
         "--test-episodes",
         "8",
         "--report-interval",
-        "5",
+        "7",
     ]);
     command
         .args(["--average", "0.9", "--meta-batch", "1", "--rotate", "5"])

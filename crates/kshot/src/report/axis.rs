@@ -93,7 +93,7 @@ impl Axis {
         let step = (self.ends[1] - self.ends[0]) / (self.ticks.len().max(2) - 1) as f64;
         let decimals = (-step.log10() + 1e-9).ceil().max(0.0) as usize;
         if tick.abs() < step / 2.0 {
-            format!("{:.*}", if decimals > 4 { 0 } else { decimals }, 0.0)
+            "0".to_owned()
         } else if decimals > 4 || tick.abs() >= 1e9 {
             format!("{tick:.1e}").replace(".0e", "e")
         } else if step >= 1e6 {
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(labels(43.2, 97.9, Scale::Close), ["40", "60", "80", "100"]);
         assert_eq!(
             labels(0.1, 1.7, Scale::FromZero),
-            ["0.0", "0.5", "1.0", "1.5", "2.0"]
+            ["0", "0.5", "1.0", "1.5", "2.0"]
         );
         assert_eq!(
             labels(0.0, 40_000.0, Scale::FromZero),
@@ -157,10 +157,7 @@ mod tests {
 
     #[test]
     fn large_and_small_numbers_stay_short() {
-        assert_eq!(
-            labels(0.0, 0.001, Scale::FromZero),
-            ["0.0000", "0.0005", "0.0010"]
-        );
+        assert_eq!(labels(0.0, 0.001, Scale::FromZero), ["0", "0.0005", "0.0010"]);
         assert_eq!(labels(0.0, 3e-5, Scale::FromZero), ["0", "1e-5", "2e-5", "3e-5"]);
         assert_eq!(labels(0.0, 6e6, Scale::FromZero), ["0", "2M", "4M", "6M"]);
         assert_eq!(labels(0.0, 1e12, Scale::FromZero)[1], "5e11");

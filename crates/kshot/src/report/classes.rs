@@ -2,12 +2,12 @@
 
 use super::escape;
 use super::findings::{Findings, Pair};
-use super::picture::{Look, Picture};
+use super::picture::{Look, Picture, side_within};
 use crate::data::{Dataset, Part};
 use crate::error::Error;
 
-/// Largest side of the pictures of the hardest pairs, in pixels.
-const SIDE: u32 = 64;
+/// Size of the pictures of the hardest pairs together in the page, in bytes.
+const BYTES: usize = 256 << 10;
 
 /// Two classes that were mixed up, with what is needed to show them.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,14 +31,15 @@ pub fn hard_pairs(
     look: Look,
 ) -> Result<Vec<HardPair>, Error> {
     let table = dataset.classes(part).classes();
+    let side = side_within(BYTES, 2 * findings.pairs.len(), dataset.shape().channels);
     let show = |pair: &Pair| -> Result<HardPair, Error> {
         let [one, other] = pair.classes;
         Ok(HardPair {
             pair: *pair,
             names: [one, other].map(|class| escape::short(&table[class].name)),
             pictures: [
-                picture(dataset, part, one, look, SIDE)?,
-                picture(dataset, part, other, look, SIDE)?,
+                picture(dataset, part, one, look, side)?,
+                picture(dataset, part, other, look, side)?,
             ],
         })
     };

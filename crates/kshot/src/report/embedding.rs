@@ -95,12 +95,9 @@ pub fn gather(
     let Some(plane) = pca::plane(&rows, features) else {
         return Ok(None);
     };
-    let side = side_within(
-        BYTES,
-        n + CLASSES,
-        if look == Look::Drawing { 4 } else { image.channels },
-    )
-    .min(SIDE);
+    // A picture of the legend is twice as high and wide.
+    let channels = if look == Look::Drawing { 4 } else { image.channels };
+    let side = side_within(BYTES, n + 4 * CLASSES, channels).min(SIDE);
     let mut places = pixels.chunks_exact(image.len()).zip(plane.points);
     let mut clusters = Vec::with_capacity(chosen.len());
     for (&class, colour) in chosen.iter().zip(COLOURS) {

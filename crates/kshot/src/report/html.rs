@@ -34,7 +34,14 @@ pub fn page(report: &Report) -> String {
     html
 }
 
-/// A name from outside: escaped, and kept from changing the direction of what is around it.
+/// A name from outside: escaped, kept from changing the direction of what is around it, and broken, if it must be,
+/// between its words.
 fn name(text: &str) -> String {
-    format!("<bdi>{}</bdi>", escape::html(text))
+    let mut html = String::from("<bdi>");
+    for part in text.split_inclusive(['/', '_', '-', '.', '\\']) {
+        html.push_str(&escape::html(part));
+        html.push_str("<wbr/>");
+    }
+    html.push_str("</bdi>");
+    html
 }

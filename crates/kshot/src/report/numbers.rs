@@ -11,9 +11,9 @@ pub fn whole_percent(share: f64) -> String {
     if share.is_nan() {
         "no number".to_owned()
     } else if share < 1.0 && percent >= 100.0 {
-        "> 99 %".to_owned()
+        ">99 %".to_owned()
     } else if share > 0.0 && percent < 1.0 {
-        "< 1 %".to_owned()
+        "<1 %".to_owned()
     } else {
         format!("{percent:.0} %")
     }
@@ -80,8 +80,8 @@ mod tests {
 
     #[test]
     fn nearly_all_is_not_all() {
-        assert_eq!(whole_percent(0.9999), "> 99 %");
-        assert_eq!(whole_percent(0.0001), "< 1 %");
+        assert_eq!(whole_percent(0.9999), ">99 %");
+        assert_eq!(whole_percent(0.0001), "<1 %");
         assert_eq!(whole_percent(1.0), "100 %");
         assert_eq!(whole_percent(0.0), "0 %");
         assert_eq!(whole_percent(0.614), "61 %");

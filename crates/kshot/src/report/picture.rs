@@ -79,7 +79,8 @@ impl Picture {
             to_height,
         );
         let image = RgbaImage::from_fn(ink.width(), ink.height(), |x, y| {
-            let alpha = ink.get_pixel(x, y).0[0];
+            // The root keeps thin strokes from fading when they are drawn small.
+            let alpha = byte((f32::from(ink.get_pixel(x, y).0[0]) / 255.0).sqrt());
             image::Rgba([colour[0], colour[1], colour[2], alpha])
         });
         encode(&image, image.width(), image.height(), ExtendedColorType::Rgba8)
@@ -201,7 +202,7 @@ mod tests {
         let photo = Picture::new(&[1.0, 0.5, f32::NAN], shape, Look::Photo, 64).unwrap();
         assert_eq!(decoded(&photo).into_rgb8().into_raw(), [255, 128, 0]);
         let tinted = Picture::tinted(&[0.2, 0.2, 0.2], shape, [1, 2, 3], 64).unwrap();
-        assert_eq!(decoded(&tinted).into_rgba8().into_raw(), [1, 2, 3, 51]);
+        assert_eq!(decoded(&tinted).into_rgba8().into_raw(), [1, 2, 3, 114]);
     }
 
     #[test]

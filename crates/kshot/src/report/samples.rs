@@ -17,7 +17,7 @@ const PICTURES: usize = 60;
 /// Examples per class that are shown of each kind.
 const PER_CLASS: usize = 5;
 /// Size of all these pictures together in the page, in bytes.
-const BYTES: usize = 1 << 20;
+const BYTES: usize = 900 << 10;
 
 /// A test episode as it was answered.
 #[derive(Clone, Debug, PartialEq)]

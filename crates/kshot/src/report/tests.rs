@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::*;
+use crate::checkpoint::Best;
 use crate::data::{Class, ClassTable, DataError, Dataset, ImageShape, Part};
-use crate::eval;
 use crate::model;
 use crate::settings::Layer;
 use crate::trace::Line;
@@ -122,9 +122,7 @@ fn report(
         seed: 1,
         norm,
     };
-    let record = evaluation.run(learner.as_ref(), |_| true).unwrap();
-    let sampler = evaluation.sampler().unwrap();
-    let kept = eval::answers(learner.as_ref(), &sampler, episodes, norm, Kept::of, |_| true).unwrap();
+    let (record, kept) = evaluation.run(learner.as_ref(), Kept::of, |_| true).unwrap();
     let findings = Findings::of(&kept);
     Report::gather(&Sources {
         learner: learner.as_ref(),
@@ -134,6 +132,10 @@ fn report(
         settings: &settings,
         progress: &Progress {
             episode: 50,
+            best: Some(Best {
+                episode: 50,
+                accuracy: 0.66,
+            }),
             seconds: 5.0,
             ..Progress::default()
         },
@@ -161,18 +163,21 @@ fn the_page_is_well_formed_and_says_what_was_measured() {
         "<dt>classes</dt><dd>seeded:test</dd>",
         "<dt>task</dt><dd>5-way 2-shot</dd>",
         "No query sees another one",
-        "kshot eval &#39;runs/a &lt;b&gt; &amp; &#39;\\&#39;&#39;c&#39;\\&#39;&#39;&#39; --split seeded:test --way 5 --shot 2 --query 5 \
-         --episodes 20 --seed 1 --norm running",
-        "100 training episodes in 10.0 s; the checkpoint after 50 was tested, the best in validation.",
+        "<code>kshot eval &#39;runs/a &lt;b&gt; &amp; &#39;\\&#39;&#39;c&#39;\\&#39;&#39;&#39; <span class=\"unbroken\">--split seeded:test</span>",
+        "100 training episodes in 10.0 s; the checkpoint after 50, the best in validation, was tested.",
         "tested: 50</text>",
         "<caption>Validations</caption>",
         "<caption>Training and test</caption>",
-        "<th scope=\"row\" class=\"mono\">filters</th><td class=\"value\"><b>8</b></td>",
+        "<th scope=\"row\" class=\"mono\">filters</th><td class=\"value\"><b><bdi>8<wbr/></bdi></b></td>",
+        "<td class=\"quiet\">classes per training episode, N or LOW-HIGH; default 20</td>",
         "Embedding of 10 classes",
     ] {
         assert!(html.contains(golden), "{golden}");
     }
-    assert_eq!(html.matches("<article class=\"sample\">").count(), 3);
+    assert_eq!(
+        html.matches("<details class=\"sample\" open=\"open\">").count(),
+        3
+    );
     assert_eq!(html.matches("<svg class=\"chart\"").count(), 4);
     assert_eq!(html.matches("<image ").count(), 150);
     assert_eq!(
@@ -280,6 +285,11 @@ fn a_long_trace_is_thinned() {
 fn the_markdown_has_the_result_and_every_setting() {
     let report = small(&trace());
     let markdown = report.to_markdown();
+    let command = r"kshot eval 'runs/a <b> & '\''c'\''' --split seeded:test --way 5 --shot 2 --query 5 --episodes 20 --seed 1 --norm running";
+    assert!(
+        markdown.contains(&format!("\n```sh\n{command}\n```\n")),
+        "{markdown}"
+    );
     assert!(markdown.contains(&format!(
         "**{:.2} ± {:.2} %** (95 % interval)",
         100.0 * report.record.accuracy,

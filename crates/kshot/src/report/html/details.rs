@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 
+use super::name;
 use crate::report::facts::Group;
 use crate::report::numbers::duration;
 use crate::report::{Report, escape};
 
 pub fn write(html: &mut String, report: &Report) {
-    html.push_str("<section aria-labelledby=\"settings\">\n<h2 id=\"settings\">Settings</h2>\n<p>Values in bold are not the defaults.</p>\n");
+    html.push_str("<section aria-labelledby=\"settings\">\n<h2 id=\"settings\">Settings</h2>\n");
     for group in &report.settings {
         table(html, group);
     }
@@ -38,16 +39,23 @@ fn table(html: &mut String, group: &Group) {
         escape::html(&group.title)
     );
     for row in &group.rows {
-        let value = match escape::html(&row.value) {
-            value if value.is_empty() => "<span class=\"quiet\">none</span>".to_owned(),
-            value if row.value == row.default => value,
-            value => format!("<b>{value}</b>"),
+        let changed = row.value != row.default;
+        let value = match name(&row.value) {
+            _ if row.value.is_empty() => "<span class=\"quiet\">none</span>".to_owned(),
+            value if changed => format!("<b>{value}</b>"),
+            value => value,
+        };
+        let default = match row.default {
+            _ if !changed => String::new(),
+            "" => "; default none".to_owned(),
+            default => format!("; default {default}"),
         };
         let _ = writeln!(
             html,
-            "<tr><th scope=\"row\" class=\"mono\">{}</th><td class=\"value\">{value}</td><td class=\"quiet\">{}</td></tr>",
+            "<tr><th scope=\"row\" class=\"mono\">{}</th><td class=\"value\">{value}</td><td class=\"quiet\">{}{}</td></tr>",
             escape::html(row.name),
-            escape::html(row.help)
+            escape::html(row.help),
+            escape::html(&default)
         );
     }
     html.push_str("</tbody></table></div>\n");

@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use super::name;
 use crate::report::embedding::{COLOURS, Cluster, Embedding};
-use crate::report::numbers::whole_percent;
-use crate::report::picture::Look;
+use crate::report::numbers::{count, whole_percent};
+use crate::report::picture::{Look, Picture};
 use crate::report::{Report, escape};
 
 /// Width of the plot in its own units.
@@ -34,7 +34,7 @@ pub fn write(html: &mut String, report: &Report) {
          apart in a direction that isn't shown. A number marks the middle of its class.</p>",
         embedding.clusters.len(),
         embedding.clusters.len(),
-        embedding.classes,
+        count(embedding.classes as u64),
         escape::html(&report.record.split),
         embedding.features,
     );
@@ -69,15 +69,26 @@ fn plane(html: &mut String, embedding: &Embedding) {
     };
     let _ = write!(
         html,
-        "<svg class=\"plane\" viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" aria-label=\"Pictures of {} classes, placed by the first \
+        "<figure>\n<svg class=\"plane\" viewBox=\"0 0 {WIDTH} {:.0}\" role=\"img\" aria-label=\"Pictures of {} classes, placed by the first \
          two principal components of their embeddings\">\n<rect class=\"frame\" x=\".5\" y=\".5\" width=\"{}\" height=\"{:.0}\" rx=\"8\"/>\n",
-        height + 24.0,
+        height,
         embedding.clusters.len(),
         WIDTH - 1.0,
         height - 1.0
     );
-    for (index, cluster) in embedding.clusters.iter().enumerate() {
-        pictures(html, index, cluster, embedding.look, at);
+    // By example, not by class, so that no class as a whole lies on top of another.
+    let most = embedding
+        .clusters
+        .iter()
+        .map(|cluster| cluster.examples.len())
+        .max();
+    for example in 0..most.unwrap_or(0) {
+        for (index, cluster) in embedding.clusters.iter().enumerate() {
+            if let Some((picture, place)) = cluster.examples.get(example) {
+                let title = format!("{}: {}", index + 1, cluster.name);
+                one(html, picture, at(*place), index, &title, embedding.look);
+            }
+        }
     }
     let middles: Vec<[f64; 2]> = embedding
         .clusters
@@ -99,40 +110,27 @@ fn plane(html: &mut String, embedding: &Embedding) {
         .map(|share| escape::html(&share));
     let _ = writeln!(
         html,
-        "<text x=\"2\" y=\"{:.0}\">→ 1st component: {first} of the variance, ↑ 2nd: {second}</text>\n</svg>",
-        height + 18.0
+        "</svg>\n<figcaption class=\"plane-axes\">→ first component, {first} of the variance; ↑ second, {second}</figcaption>\n</figure>"
     );
 }
 
-fn pictures(
-    html: &mut String,
-    index: usize,
-    cluster: &Cluster,
-    look: Look,
-    at: impl Fn([f64; 2]) -> [f64; 2],
-) {
-    let _ = writeln!(
+/// One example at its place.
+fn one(html: &mut String, picture: &Picture, at: [f64; 2], index: usize, title: &str, look: Look) {
+    let [x, y] = at.map(|centre| centre - SIDE / 2.0);
+    let _ = write!(
         html,
-        "<g><title>{}: {}</title>",
-        index + 1,
-        escape::html(&cluster.name)
+        "<image x=\"{x:.1}\" y=\"{y:.1}\" width=\"{SIDE}\" height=\"{SIDE}\" href=\"{}\"><title>{}</title></image>",
+        picture.address(),
+        escape::html(title)
     );
-    for (picture, place) in &cluster.examples {
-        let [x, y] = at(*place).map(|centre| centre - SIDE / 2.0);
+    if look == Look::Photo {
         let _ = write!(
             html,
-            "<image x=\"{x:.1}\" y=\"{y:.1}\" width=\"{SIDE}\" height=\"{SIDE}\" href=\"{}\"/>",
-            picture.address()
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{SIDE}\" height=\"{SIDE}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2\"/>",
+            hex(index)
         );
-        if look == Look::Photo {
-            let _ = write!(
-                html,
-                "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{SIDE}\" height=\"{SIDE}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2\"/>",
-                hex(index)
-            );
-        }
     }
-    html.push_str("</g>\n");
+    html.push('\n');
 }
 
 fn legend(html: &mut String, embedding: &Embedding) {

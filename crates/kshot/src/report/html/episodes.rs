@@ -7,27 +7,32 @@ use crate::report::numbers::whole_percent;
 use crate::report::samples::{Query, Row, Sample};
 use crate::report::{Report, escape};
 
+/// Classes up to which every episode lies open; of larger ones only the first does.
+const OPEN: usize = 10;
+
 pub fn write(html: &mut String, report: &Report) {
     if report.samples.is_empty() {
         return;
     }
     html.push_str(
         "<section aria-labelledby=\"episodes\">\n<h2 id=\"episodes\">Sample episodes</h2>\n\
-         <p>The first episodes of the test, not chosen ones. Each line is a class: left of the rule the labelled \
-         examples that the learner adapted to, right of it queries that it then had to recognise. \
+         <p>The first episodes of the test, not chosen ones. Each line is a class: in the grey box the labelled \
+         examples that the learner adapted to, beside it queries that it then had to recognise. \
          <b>✓</b> and a solid frame: recognised. <b>✗ 3</b> and a dashed frame: taken for class 3. The number below is the \
          probability that the learner gave to its answer.</p>\n",
     );
-    for sample in &report.samples {
-        episode(html, sample);
+    for (index, sample) in report.samples.iter().enumerate() {
+        episode(html, index, sample);
     }
     html.push_str("</section>\n");
 }
 
-fn episode(html: &mut String, sample: &Sample) {
+fn episode(html: &mut String, index: usize, sample: &Sample) {
+    let large = index > 0 && sample.rows.len() > OPEN;
+    let open = if large { "" } else { " open=\"open\"" };
     let _ = write!(
         html,
-        "<article class=\"sample\">\n<h3>Test episode {}: {} of {} queries recognised</h3>\n",
+        "<details class=\"sample\"{open}>\n<summary><h3>Test episode {}: {} of {} queries recognised</h3></summary>\n",
         sample.index + 1,
         sample.right,
         sample.queries
@@ -38,7 +43,7 @@ fn episode(html: &mut String, sample: &Sample) {
     for (label, row) in sample.rows.iter().enumerate() {
         class(html, label, row);
     }
-    html.push_str("</article>\n");
+    html.push_str("</details>\n");
 }
 
 /// What of the episode is not shown, in a sentence.
@@ -84,7 +89,7 @@ fn class(html: &mut String, label: usize, row: &Row) {
 }
 
 fn answer(html: &mut String, number: usize, query: &Query) {
-    let probability = escape::html(&whole_percent(query.probability));
+    let probability = escape::html(&whole_percent(query.probability).replace(' ', "\u{a0}"));
     let (class, alt, verdict) = if query.right {
         (
             "right",
@@ -101,7 +106,7 @@ fn answer(html: &mut String, number: usize, query: &Query) {
     };
     let _ = write!(
         html,
-        "<figure class=\"{class}\"><img class=\"px paper\" width=\"62\" height=\"62\" alt=\"{alt}\" title=\"{alt}\" src=\"{}\"/>\
+        "<figure class=\"{class}\"><img class=\"px paper\" width=\"66\" height=\"66\" alt=\"{alt}\" title=\"{alt}\" src=\"{}\"/>\
          <figcaption><b>{verdict}</b> {probability}</figcaption></figure>",
         query.picture.address(),
         alt = escape::html(&alt),

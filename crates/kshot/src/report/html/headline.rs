@@ -49,12 +49,26 @@ pub fn write(html: &mut String, report: &Report) {
     let _ = write!(
         html,
         "<p class=\"note\">{}</p>\n<p class=\"small quiet\">{}{}</p>\n\
-         <p>This command repeats the evaluation, to the same digits:</p>\n<pre><code>{}</code></pre>\n</header>\n",
+         <p>This command repeats the evaluation:</p>\n<pre><code>{}</code></pre>\n</header>\n",
         escape::html(report.norm_in_words()),
         escape::html(&report.paper),
         spread(report),
-        escape::html(&report.command),
+        command(&report.command),
     );
+}
+
+/// A command line that is broken between its options, if it must be.
+fn command(line: &str) -> String {
+    let mut words = line.split(" --");
+    let mut html = escape::html(words.next().unwrap_or_default());
+    for option in words {
+        let _ = write!(
+            html,
+            " <span class=\"unbroken\">--{}</span>",
+            escape::html(option)
+        );
+    }
+    html
 }
 
 fn spread(report: &Report) -> String {
