@@ -38,7 +38,7 @@ struct Arguments {
     shot: usize,
     #[arg(long, default_value_t = 5)]
     query: usize,
-    /// Images of `infer`.
+    /// Images of `infer`; for the other tasks way, shot and query say how many there are.
     #[arg(long, default_value_t = 600)]
     images: usize,
     /// Measured repetitions, after a tenth as many that are not.
@@ -78,10 +78,11 @@ fn main() -> Result<()> {
     println!(
         "{}",
         serde_json::json!({
-            "program": "kshot", "task": arguments.task.to_possible_value().map(|v| v.get_name().to_owned()),
-            "way": arguments.way, "shot": arguments.shot, "query": arguments.query, "images": images,
+            "program": "kshot", "version": env!("CARGO_PKG_VERSION"),
+            "task": arguments.task.to_possible_value().map(|value| value.get_name().to_owned()),
             "iterations": arguments.iterations, "threads": rayon::current_num_threads(),
-            "seconds": median, "images_per_second": images as f64 / median, "peak_rss_bytes": peak_memory(),
+            "seconds_per_step": median, "images": images, "images_per_second": images as f64 / median,
+            "peak_rss_mib": peak_memory_mib(),
         })
     );
     Ok(())
@@ -146,13 +147,13 @@ fn random_pixels(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| rng.random::<f32>()).collect()
 }
 
-/// Peak resident memory, where the system says it (Linux).
-fn peak_memory() -> Option<u64> {
+/// Peak resident memory in MiB, where the system says it (Linux).
+fn peak_memory_mib() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
     line.split_whitespace()
         .nth(1)?
-        .parse::<u64>()
+        .parse::<f64>()
         .ok()
-        .map(|kibibytes| kibibytes * 1024)
+        .map(|kibibytes| kibibytes / 1024.0)
 }
