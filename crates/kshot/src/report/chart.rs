@@ -96,9 +96,9 @@ impl Chart {
     fn axes(&self, svg: &mut String, x: &Axis, y: &Axis) {
         for &tick in &y.ticks {
             let at = BOTTOM - y.place(tick) * (BOTTOM - TOP);
-            let _ = write!(
+            let _ = writeln!(
                 svg,
-                "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{RIGHT}\"/><text class=\"end\" x=\"{}\" y=\"{:.1}\">{}</text>\n",
+                "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{RIGHT}\"/><text class=\"end\" x=\"{}\" y=\"{:.1}\">{}</text>",
                 LEFT - 7.0,
                 at + 4.5,
                 y.label(tick)
@@ -106,16 +106,16 @@ impl Chart {
         }
         for &tick in x.ticks.iter().filter(|tick| **tick <= x.ends[1] * (1.0 + 1e-9)) {
             let at = LEFT + x.place(tick) * (RIGHT - LEFT);
-            let _ = write!(
+            let _ = writeln!(
                 svg,
-                "<path class=\"tick\" d=\"M{at:.1} {BOTTOM}v5\"/><text class=\"middle\" x=\"{at:.1}\" y=\"{}\">{}</text>\n",
+                "<path class=\"tick\" d=\"M{at:.1} {BOTTOM}v5\"/><text class=\"middle\" x=\"{at:.1}\" y=\"{}\">{}</text>",
                 BOTTOM + 19.0,
                 x.label(tick)
             );
         }
-        let _ = write!(
+        let _ = writeln!(
             svg,
-            "<path class=\"axis\" d=\"M{LEFT} {BOTTOM}H{RIGHT}\"/><text class=\"end\" x=\"{RIGHT}\" y=\"{}\">{}</text>\n",
+            "<path class=\"axis\" d=\"M{LEFT} {BOTTOM}H{RIGHT}\"/><text class=\"end\" x=\"{RIGHT}\" y=\"{}\">{}</text>",
             SIZE[1] - 5.0,
             escape::html(&self.x_label)
         );

@@ -23,7 +23,7 @@ struct Noise {
 }
 
 impl Noise {
-    fn new(side: usize, channels: usize, classes: usize, drawing: bool) -> Arc<dyn Dataset> {
+    fn dataset(side: usize, channels: usize, classes: usize, drawing: bool) -> Arc<dyn Dataset> {
         let mut table = ClassTable::new();
         let class = |index| Class {
             name: format!("{HOSTILE} {index} {}", "long ".repeat(60)),
@@ -146,7 +146,7 @@ fn report(
 }
 
 fn small(trace: &[Line]) -> Report {
-    report(Noise::new(28, 1, 12, true), 5, 2, 20, Norm::Running, trace)
+    report(Noise::dataset(28, 1, 12, true), 5, 2, 20, Norm::Running, trace)
 }
 
 #[test]
@@ -236,7 +236,14 @@ fn a_training_without_a_trace_has_a_report_too() {
 
 #[test]
 fn one_episode_under_the_transductive_policy_is_said_in_words() {
-    let report = report(Noise::new(28, 1, 12, true), 5, 1, 1, Norm::Episode, &trace()[..1]);
+    let report = report(
+        Noise::dataset(28, 1, 12, true),
+        5,
+        1,
+        1,
+        Norm::Episode,
+        &trace()[..1],
+    );
     let html = report.to_html();
     well_formed::check(&html).unwrap();
     assert!(html.contains("This is transductive"));
@@ -247,7 +254,14 @@ fn one_episode_under_the_transductive_policy_is_said_in_words() {
 
 #[test]
 fn the_worst_pictures_stay_below_two_megabytes() {
-    let report = report(Noise::new(84, 3, 25, false), 20, 5, 3, Norm::Running, &trace());
+    let report = report(
+        Noise::dataset(84, 3, 25, false),
+        20,
+        5,
+        3,
+        Norm::Running,
+        &trace(),
+    );
     let html = report.to_html();
     well_formed::check(&html).unwrap();
     assert!(html.len() < 2_000_000, "{}", html.len());

@@ -174,7 +174,7 @@ fn table(html: &mut String, report: &Report) {
     );
     for (place, (episode, accuracy, half, seconds)) in validations.iter().enumerate() {
         let tested = *episode == report.checkpoint;
-        if (validations.len() - 1 - place) % every == 0 || tested {
+        if (validations.len() - 1 - place).is_multiple_of(every) || tested {
             let _ = writeln!(
                 html,
                 "<tr><td class=\"count\">{}{}</td><td class=\"count\">{}</td><td class=\"count\">{}</td></tr>",
