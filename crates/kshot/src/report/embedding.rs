@@ -42,7 +42,7 @@ pub const COLOURS: [[u8; 3]; CLASSES] = [
 /// Some classes in the plane of their embeddings' first two principal components.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embedding {
-    /// The classes, at most as many as there are [`COLOURS`].
+    /// The classes, at most as many as there are colours.
     pub clusters: Vec<Cluster>,
     /// Share of the variance along each axis, in `[0, 1]`.
     pub explained: [f64; 2],
