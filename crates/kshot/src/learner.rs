@@ -72,8 +72,8 @@ pub fn erase<M: Method>(model: M, device: &Device) -> Box<dyn Learner> {
         model,
         plain,
         parameters,
-        device: device.clone(),
-        plain_device,
+        training_device: device.clone(),
+        device: plain_device,
     })
 }
 
@@ -83,8 +83,8 @@ struct Erased<M> {
     model: M,
     plain: M,
     parameters: Vec<Parameter>,
+    training_device: Device,
     device: Device,
-    plain_device: Device,
 }
 
 impl<M: Method> Erased<M> {
@@ -109,8 +109,8 @@ impl<M: Method> Learner for Erased<M> {
 
     fn meta_step(&self, episode: &Episode) -> Result<Step, Error> {
         let batch = Batch {
-            support: episode.support_on(&self.device),
-            query: episode.query_on(&self.device),
+            support: episode.support_on(&self.training_device),
+            query: episode.query_on(&self.training_device),
             query_labels: episode.query_labels(),
         };
         let mut pass = Pass::train();
@@ -150,7 +150,7 @@ impl<M: Method> Learner for Erased<M> {
     }
 
     fn device(&self) -> &Device {
-        &self.plain_device
+        &self.device
     }
 }
 

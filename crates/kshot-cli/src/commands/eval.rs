@@ -101,10 +101,10 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     };
     let (record, _) = evaluate(&evaluation, learner.as_ref(), &Interrupt::listen()?)?;
     if matches.get_flag("json") {
-        common::print_json(&record)
-    } else {
-        Ok(print(&record))
+        return common::print_json(&record);
     }
+    print(&record);
+    Ok(())
 }
 
 fn lake(matches: &ArgMatches, settings: &Settings, checkpoint: &Checkpoint, path: &Path) -> Result<()> {

@@ -1,7 +1,7 @@
 //! The methods: how a task is learned from its support set, and how that learning is itself learned.
 //!
 //! One file per paper, and one line in [`METHODS`]. A method is a *learner* ([`Method::adapt`],
-//! [`Method::score`]) and a *meta-learner* ([`Method::loss`] or [`Method::meta_step`]).
+//! [`Method::score`]) and a *meta-learner* ([`Method::loss`]).
 
 mod common;
 mod matching;
