@@ -22,14 +22,14 @@ pub struct Accuracy {
 }
 
 impl Accuracy {
-    /// Of one number per episode; the interval of fewer than two is infinite.
+    /// Of one number per episode; fewer than two say nothing of the spread, and their interval is the whole range.
     pub fn of(values: &[f64]) -> Self {
         let n = values.len();
         let mean = values.iter().sum::<f64>() / n.max(1) as f64;
         if n < 2 {
             return Self {
                 mean,
-                ci95: f64::INFINITY,
+                ci95: 1.0,
                 episodes: n,
             };
         }
@@ -144,6 +144,6 @@ mod tests {
 
     #[test]
     fn one_episode_says_nothing_about_the_spread() {
-        assert_eq!(Accuracy::of(&[0.5]).ci95, f64::INFINITY);
+        assert_eq!(Accuracy::of(&[0.5]).ci95, 1.0);
     }
 }

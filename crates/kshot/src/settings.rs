@@ -170,7 +170,7 @@ pub static SETTINGS: &[OptionSpec] = &[
     setting(
         "val-interval",
         OptionKind::Integer(1, 1_000_000_000),
-        "250",
+        "500",
         "training episodes between validations",
     ),
     setting(

@@ -250,7 +250,7 @@ fn gradients_agree_with_central_differences_of_the_loss() {
     for method in METHODS {
         let mut learner = fresh(method);
         train(learner.as_mut(), 2);
-        let episode = episode(5, 0.8);
+        let episode = episode(8, 0.8);
         let values = learner.read();
         let step = learner.meta_step(&episode).unwrap();
         for (index, parameter) in learner.parameters().to_vec().iter().enumerate() {

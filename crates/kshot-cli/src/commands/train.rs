@@ -287,7 +287,7 @@ fn finish(settings: &Settings, folder: &Path, interrupt: &Interrupt, json: bool)
     if json {
         common::print_json(&result)?;
     } else {
-        println!("{}", report.to_text());
+        print!("{}", report.to_text());
         println!("report: {}", folder.join("report.html").display());
     }
     Ok(())

@@ -42,7 +42,12 @@ pub static SPEC: MethodSpec = MethodSpec {
             help: "factor of the cosine similarity",
         },
     ],
-    defaults: &[],
+    defaults: &[
+        ("way", "30"),
+        ("query", "5"),
+        ("episodes", "4000"),
+        ("average", "0.998"),
+    ],
     presets: &[
         Preset {
             name: "paper",

@@ -21,7 +21,7 @@ pub fn whole_percent(share: f64) -> String {
 
 /// Mean and half-width of an interval, both in `[0, 1]`: `87.28 ± 0.33 %`.
 pub fn with_interval(mean: f64, ci95: f64) -> String {
-    if ci95.is_finite() {
+    if ci95 < 1.0 {
         format!("{:.2} ± {:.2} %", 100.0 * mean, 100.0 * ci95)
     } else {
         format!("{:.2} % (one episode has no interval)", 100.0 * mean)

@@ -7,7 +7,7 @@ use crate::report::{Report, escape};
 
 pub fn write(html: &mut String, report: &Report) {
     let record = &report.record;
-    let interval = if record.ci95.is_finite() {
+    let interval = if record.episodes > 1 {
         format!(
             "± {:.2} % <span class=\"quiet\">(95 % interval)</span>",
             100.0 * record.ci95
