@@ -6,12 +6,12 @@ use rayon::prelude::*;
 
 use crate::buffer::Buffer;
 use crate::dispatch::{Kernels, kernels};
-use crate::engine::{Convolver, Differentiator, Engine, Weight};
-use crate::kernels::epilogue::Spread;
+use crate::engine::{Convolver, Differentiator, Engine, Weight, Weights};
 use crate::kernels::patches::Winners;
-use crate::plan::{Bordered, Chunk, Layout, chunks, narrow, split};
+use crate::parameters::{Parameters, collect};
+use crate::plan::{Bordered, Chunk, Layout, chunks, split};
 use crate::saved::Saved;
-use crate::shape::BlockShape;
+use crate::shape::{BlockShape, padded_channels};
 
 /// Gradients with respect to a block's inputs.
 #[derive(Clone, Debug)]
@@ -44,61 +44,47 @@ pub fn backward(
 ) -> Gradients {
     shape.check(&[
         ("x", x.len(), shape.input_len()),
-        ("w", w.len(), shape.weight_len()),
-        (
-            "gamma",
-            gamma.len(),
-            if shape.norm { shape.c_out } else { gamma.len() },
-        ),
         ("dout", dout.len(), shape.output_len()),
     ]);
     assert_eq!(*shape, saved.shape, "`saved` comes from another shape");
+    let parameters = Parameters::new(shape, w, shape.norm.then_some(gamma), None);
+    let (kernels, engine) = (kernels(), Engine::of(shape, parameters.per_group()));
+    let weights = |form| Weights::new(shape, kernels, engine, form, parameters);
     let pass = Pass {
         shape,
         layout: Layout::of(shape),
-        kernels: kernels(),
-        engine: Engine::of(shape),
+        kernels,
+        engine,
         chunks: chunks(shape),
         saved,
+        parameters,
+        again: (want_input && saved.forgot_y()).then(|| weights(Weight::forward)),
+        backward: want_input.then(|| weights(Weight::backward)),
+        x,
         dout,
-    };
-    let weights = Weights {
-        forward: saved.forgot_y().then(|| pass.weight(Weight::forward, w)),
-        backward: want_input.then(|| pass.weight(Weight::backward, w)),
     };
     let (sums, weight, input);
     if saved.patches.is_empty() {
         sums = pass.sums();
-        let factors = pass.factors(gamma, &sums);
-        (weight, input) = pass.gradients(x, &weights, &factors);
+        (weight, input) = pass.gradients(&pass.factors(&sums));
     } else {
-        let winners = pass.winners(x);
-        sums = pass.sums_from_patches(w, &winners);
-        let factors = pass.factors(gamma, &sums);
-        weight = pass.weight_from_patches(w, &winners, &sums, &factors);
+        let winners = pass.winners();
+        sums = pass.sums_from_patches(&winners);
+        let factors = pass.factors(&sums);
+        weight = pass.weight_from_patches(&winners, &factors);
         input = if want_input {
-            pass.gradients(x, &weights, &factors).1
+            pass.gradients(&factors).1
         } else {
             None
         };
     }
-    let total = |of: fn(&Sums) -> &[f64]| {
-        let mut total = vec![0.0; shape.c_out];
-        for sums in &sums {
-            total.iter_mut().zip(of(sums)).for_each(|(t, v)| *t += v);
-        }
-        total.into_iter().map(|v| v as f32).collect()
-    };
-    let gamma = if shape.norm {
-        total(|s| &s.gamma)
-    } else {
-        vec![0.0; shape.c_out]
-    };
+    let (beta, gamma): (Vec<_>, Vec<_>) = sums.into_iter().map(|sums| (sums.beta, sums.gamma)).unzip();
+    let per_group = parameters.per_group();
     Gradients {
         input,
         weight,
-        gamma,
-        beta: total(|s| &s.beta),
+        gamma: collect(&gamma, per_group),
+        beta: collect(&beta, per_group),
     }
 }
 
@@ -113,14 +99,6 @@ struct Factors {
     a: Buffer,
     b: Buffer,
     c: Buffer,
-}
-
-/// The weight in the forms that the pass needs.
-struct Weights {
-    /// To compute `y` again, where it wasn't kept.
-    forward: Option<Weight>,
-    /// For the input gradient, where it is wanted.
-    backward: Option<Weight>,
 }
 
 /// For one group: sums over the windows' winners of the arriving gradient alone and times what the convolution's
@@ -139,20 +117,18 @@ struct Pass<'a> {
     engine: Engine,
     chunks: Vec<Chunk>,
     saved: &'a Saved,
+    parameters: Parameters<'a>,
+    /// To compute `y` again, where it wasn't kept.
+    again: Option<Weights<'a>>,
+    /// For the input gradient, where it is wanted.
+    backward: Option<Weights<'a>>,
+    x: &'a [f32],
     dout: &'a [f32],
 }
 
 impl Pass<'_> {
-    fn weight(
-        &self,
-        form: fn(&BlockShape, &Layout, &Kernels, Engine, &[f32]) -> Weight,
-        w: &[f32],
-    ) -> Weight {
-        form(self.shape, &self.layout, self.kernels, self.engine, w)
-    }
-
     /// See [`WinnerSums`]; one per group.
-    fn winners(&self, x: &[f32]) -> Vec<WinnerSums> {
+    fn winners(&self) -> Vec<WinnerSums> {
         let (shape, layout, saved) = (self.shape, &self.layout, self.saved);
         let (channels, co, x_len) = (layout.c_out, shape.c_out, shape.image_len());
         let taps = shape.kernel * shape.kernel * shape.c_in;
@@ -175,7 +151,7 @@ impl Pass<'_> {
                 bordered.shift_zeros(shift);
                 let mut shifted = Buffer::take(x_len);
                 for image in chunk.start..chunk.end {
-                    let from = &x[image * x_len..][..x_len];
+                    let from = &self.x[image * x_len..][..x_len];
                     let shifts = shift.iter().cycle();
                     for ((to, from), shift) in shifted.iter_mut().zip(from).zip(shifts) {
                         *to = from - shift;
@@ -210,10 +186,10 @@ impl Pass<'_> {
     }
 
     /// As [`Self::sums`], from the sums over the winners.
-    fn sums_from_patches(&self, w: &[f32], winners: &[WinnerSums]) -> Vec<Sums> {
+    fn sums_from_patches(&self, winners: &[WinnerSums]) -> Vec<Sums> {
         let (co, saved) = (self.shape.c_out, self.saved);
         let of_group = |(group, winners): (usize, &WinnerSums)| {
-            let patches = &saved.patches[group];
+            let (patches, w) = (&saved.patches[group], self.parameters.w(group));
             let mut gamma = vec![0.0; co];
             for (t, products) in winners.products.chunks_exact(co).enumerate() {
                 for o in 0..co {
@@ -235,27 +211,23 @@ impl Pass<'_> {
     }
 
     /// The weight gradient without `y`, see [`crate::patches`].
-    fn weight_from_patches(
-        &self,
-        w: &[f32],
-        winners: &[WinnerSums],
-        sums: &[Sums],
-        factors: &Factors,
-    ) -> Vec<f32> {
+    fn weight_from_patches(&self, winners: &[WinnerSums], factors: &Factors) -> Vec<f32> {
         let (co, channels, saved) = (self.shape.c_out, self.layout.c_out, self.saved);
-        let mut dw = vec![0.0f64; w.len()];
-        for (group, winners) in winners.iter().enumerate() {
-            let patches = &saved.patches[group];
+        let of_group = |(group, winners): (usize, &WinnerSums)| {
+            let (patches, w) = (&saved.patches[group], self.parameters.w(group));
+            let mut dw = vec![0.0; w.len()];
             for o in 0..co {
                 let at = group * channels + o;
                 let (a, b) = (f64::from(factors.a[at]), f64::from(factors.b[at]));
                 for (t, covariance) in patches.covariance(w, o).into_iter().enumerate() {
-                    let centred = winners.products[t * co + o] - patches.mean(t) * sums[group].beta[o];
-                    dw[t * co + o] += a * centred + b * patches.positions() * covariance;
+                    let centred = winners.products[t * co + o] - patches.mean(t) * winners.gradient[o];
+                    dw[t * co + o] = a * centred + b * patches.positions() * covariance;
                 }
             }
-        }
-        dw.into_iter().map(|v| v as f32).collect()
+            dw
+        };
+        let groups: Vec<Vec<f64>> = winners.iter().enumerate().map(of_group).collect();
+        collect(&groups, self.parameters.per_group())
     }
 
     /// Sums of the arriving gradient and of its products with the normalised map, per group.
@@ -310,18 +282,21 @@ impl Pass<'_> {
             let Sums { beta, gamma } = &mut sums[chunk.group];
             for c in 0..co {
                 beta[c] += part[c];
-                gamma[c] += part[channels + c] * f64::from(inverse[c]);
+                if shape.norm {
+                    gamma[c] += part[channels + c] * f64::from(inverse[c]);
+                }
             }
         }
         sums
     }
 
-    fn factors(&self, gamma: &[f32], sums: &[Sums]) -> Factors {
+    fn factors(&self, sums: &[Sums]) -> Factors {
         let (shape, channels, saved) = (self.shape, self.layout.c_out, self.saved);
         let count = (shape.images_per_group() * self.layout.conv.0 * self.layout.conv.1) as f64;
         let new = || Buffer::zeroed(shape.groups * channels);
         let (mut a, mut b, mut c) = (new(), new(), new());
         for (group, sums) in sums.iter().enumerate() {
+            let gamma = self.parameters.gamma(group);
             for channel in 0..shape.c_out {
                 let at = group * channels + channel;
                 if !shape.norm {
@@ -339,54 +314,31 @@ impl Pass<'_> {
         Factors { a, b, c }
     }
 
-    /// Weight gradient and, with the weight for it, input gradient.
-    fn gradients(&self, x: &[f32], w: &Weights, factors: &Factors) -> (Vec<f32>, Option<Vec<f32>>) {
-        let (shape, layout) = (self.shape, &self.layout);
-        let mut dx: Vec<f32> = Vec::new();
-        let dx_len = if w.backward.is_some() {
-            shape.image_len()
-        } else {
-            0
-        };
-        dx.reserve_exact(dx_len * shape.images);
-        let dxs = split(
-            &self.chunks,
-            dx_len,
-            &mut dx.spare_capacity_mut()[..dx_len * shape.images],
-        );
-        let parts: Vec<Buffer> = (&self.chunks, dxs)
+    /// Weight gradient and, where it is wanted, input gradient.
+    fn gradients(&self, factors: &Factors) -> (Vec<f32>, Option<Vec<f32>>) {
+        let shape = self.shape;
+        let mut dx = InputGradient::new(shape, self.backward.is_some());
+        let parts: Vec<Buffer> = (&self.chunks, dx.split(&self.chunks))
             .into_par_iter()
-            .map(|(chunk, dx)| self.chunk_gradients(chunk, x, w, factors, dx))
+            .map(|(chunk, dx)| self.chunk_gradients(chunk, factors, dx))
             .collect();
+        let dw = combine(shape, &self.chunks, &parts, self.parameters.per_group());
         // SAFETY: every chunk has written its images' gradients, and together they are all images.
-        unsafe { dx.set_len(dx_len * shape.images) };
-        let mut parts = parts.into_iter();
-        let mut dw = parts.next().unwrap_or_else(|| Buffer::take(0));
-        for part in parts {
-            dw.iter_mut().zip(part.iter()).for_each(|(sum, v)| *sum += v);
-        }
-        (
-            narrow(&dw, layout.c_out, shape.c_out),
-            w.backward.as_ref().map(|_| dx),
-        )
+        (dw, unsafe { dx.written() })
     }
 
     /// The weight gradient from the images of one chunk; writes all of their input gradients to `dx`.
-    fn chunk_gradients(
-        &self,
-        chunk: &Chunk,
-        x: &[f32],
-        w: &Weights,
-        factors: &Factors,
-        dx: &mut [MaybeUninit<f32>],
-    ) -> Buffer {
+    fn chunk_gradients(&self, chunk: &Chunk, factors: &Factors, dx: &mut [MaybeUninit<f32>]) -> Buffer {
         let (shape, layout, kernels, saved) = (self.shape, &self.layout, self.kernels, self.saved);
         let (x_len, y_len, out_len) = (shape.image_len(), layout.conv_len(), layout.out_len());
-        let mut differentiator =
-            Differentiator::new(shape, layout, kernels, self.engine, w.backward.as_ref());
-        let mut again = w.forward.as_ref().map(|weight| {
-            let convolver = Convolver::new(shape, layout, kernels, Engine::Direct, weight);
-            (convolver, Buffer::take(y_len))
+        let weight = self.backward.as_ref().map(|weights| weights.of(chunk.group));
+        let mut differentiator = Differentiator::new(shape, layout, kernels, self.engine, weight.as_deref());
+        let again = self.again.as_ref().map(|weights| weights.of(chunk.group));
+        let mut again = again.as_deref().map(|weight| {
+            (
+                Convolver::new(shape, layout, kernels, self.engine, weight),
+                Buffer::take(y_len),
+            )
         });
         let at = chunk.group * layout.c_out;
         let affine = (factors.b[at..].as_ptr(), factors.c[at..].as_ptr());
@@ -395,15 +347,13 @@ impl Pass<'_> {
         let block = differentiator.block();
         for first in (chunk.start..chunk.end).step_by(block) {
             let count = block.min(chunk.end - first);
-            let dx = match w.backward {
-                Some(_) => &mut dx[(first - chunk.start) * x_len..][..count * x_len],
-                None => &mut [],
-            };
-            differentiator.run(&x[first * x_len..][..count * x_len], dx, |k, dy, dy_row| {
+            let dx_len = if weight.is_some() { x_len } else { 0 };
+            let dx = &mut dx[(first - chunk.start) * dx_len..][..count * dx_len];
+            differentiator.run(&self.x[first * x_len..][..count * x_len], dx, |k, dy, dy_row| {
                 let image = first + k;
                 let y = match &mut again {
                     Some((convolver, y)) => {
-                        convolver.run(&x[image * x_len..][..x_len], y);
+                        convolver.run(&self.x[image * x_len..][..x_len], y);
                         y.as_ptr()
                     }
                     None if shape.norm => saved.y[image * y_len..].as_ptr(),
@@ -411,17 +361,78 @@ impl Pass<'_> {
                 };
                 let codes = saved.codes.as_bytes()[image * out_len..].as_ptr();
                 let dout = self.dout[image * shape.out_image_len()..].as_ptr();
-                let how = Spread {
-                    rows: layout.conv.0,
-                    columns: layout.conv.1,
-                    pool: shape.pool,
-                    dy_row,
-                    factors,
-                };
+                let how = layout.spread(shape, dy_row, factors);
                 // SAFETY: image number `image` of each buffer; `dy` is a map with rows `dy_row` apart.
                 unsafe { (kernels.spread)((&how, &pixels), (codes, y), dout, dy.as_mut_ptr()) };
             });
         }
         differentiator.finish()
     }
+}
+
+/// The input gradient while it is written, chunk by chunk.
+pub(crate) struct InputGradient {
+    values: Vec<f32>,
+    image_len: usize,
+    len: usize,
+    wanted: bool,
+}
+
+impl InputGradient {
+    pub fn new(shape: &BlockShape, wanted: bool) -> Self {
+        let (image_len, len) = if wanted {
+            (shape.image_len(), shape.input_len())
+        } else {
+            (0, 0)
+        };
+        Self {
+            values: Vec::with_capacity(len),
+            image_len,
+            len,
+            wanted,
+        }
+    }
+
+    /// Each chunk's part.
+    pub fn split(&mut self, chunks: &[Chunk]) -> Vec<&mut [MaybeUninit<f32>]> {
+        split(
+            chunks,
+            self.image_len,
+            &mut self.values.spare_capacity_mut()[..self.len],
+        )
+    }
+
+    /// The gradient, where it is wanted.
+    ///
+    /// # Safety
+    /// Every element of every part has been written.
+    pub unsafe fn written(mut self) -> Option<Vec<f32>> {
+        // SAFETY: the caller's.
+        unsafe { self.values.set_len(self.len) };
+        self.wanted.then_some(self.values)
+    }
+}
+
+/// Sums each chunk's weight gradient, `[taps, c_in, channels]`, in the order of the chunks: over all of them, or over
+/// each group's.
+pub(crate) fn combine(shape: &BlockShape, chunks: &[Chunk], parts: &[Buffer], per_group: bool) -> Vec<f32> {
+    let (co, channels) = (shape.c_out, padded_channels(shape.c_out));
+    let taps = shape.kernel * shape.kernel;
+    let results = if per_group { shape.groups } else { 1 };
+    let mut dw = vec![0.0; results * shape.weight_len()];
+    dw.par_chunks_mut(shape.c_in * co)
+        .enumerate()
+        .for_each(|(k, dw)| {
+            let (result, tap) = (k / taps, k % taps);
+            for (chunk, part) in chunks.iter().zip(parts) {
+                if per_group && chunk.group != result {
+                    continue;
+                }
+                let part = &part[tap * shape.c_in * channels..];
+                for (to, from) in dw.chunks_exact_mut(co).zip(part.chunks_exact(channels)) {
+                    to.iter_mut().zip(from).for_each(|(sum, v)| *sum += v);
+                }
+            }
+        });
+    dw
 }

@@ -144,6 +144,13 @@ macro_rules! with_list {
             direct::weight_gradient(conv: &Conv, x: *const f32, dy: *const f32, dw: *mut f32);
             epilogue::moments(
                 size: (usize, usize, usize), y: *const f32, mean: *mut f32, squares: *mut f32);
+            epilogue::products(
+                size: (usize, usize, usize), maps: (*const f32, *const f32), first_mean: *const f32,
+                results: (*mut f32, *mut f32));
+            epilogue::pick(pool: &Pool, y: *const f32, codes: *const u8, picked: *mut f32);
+            epilogue::finish_tangent(
+                pixels: &Pixels, maps: (*const f32, *const f32), factors: (*const f32, *const f32, *const f32),
+                codes: *const u8, out: *mut f32);
             epilogue::pool(
                 pool: &Pool, y: *const f32, sign: *const f32, pooled: *mut f32, codes: *mut u8);
             epilogue::finish(

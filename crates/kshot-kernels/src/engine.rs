@@ -6,6 +6,7 @@ use crate::buffer::Buffer;
 use crate::dispatch::Kernels;
 use crate::kernels::direct::Conv;
 use crate::kernels::winograd::Tiling;
+use crate::parameters::Parameters;
 use crate::plan::{Bordered, Layout, widen};
 use crate::shape::{BlockShape, CHANNEL_STEP};
 
@@ -29,15 +30,20 @@ const MOST_TRANSFORMED: usize = 36 * 256 * 256;
 const WANTED_PRODUCTS: usize = 960;
 
 impl Engine {
-    /// The faster of the two for this shape.
-    pub fn of(shape: &BlockShape) -> Self {
+    /// The faster of the two for this shape, whose groups share one weight or have their own.
+    pub fn of(shape: &BlockShape, per_group: bool) -> Self {
+        let images = if per_group {
+            shape.images_per_group()
+        } else {
+            shape.images
+        };
         let size = (shape.conv_height(), shape.conv_width());
         let whole = shape.c_in.is_multiple_of(CHANNEL_STEP) && shape.c_out.is_multiple_of(CHANNEL_STEP);
         if shape.kernel != 3 || !whole || Tiling::u_len((shape.c_in, shape.c_out)) > MOST_TRANSFORMED {
             return Self::Direct;
         }
         let products = Tiling::products(size);
-        let worth_it = 2 * products <= 9 * size.0 * size.1 && products * shape.images >= 8 * 36;
+        let worth_it = 2 * products <= 9 * size.0 * size.1 && products * images >= 8 * 36;
         if !worth_it {
             return Self::Direct;
         }
@@ -96,6 +102,55 @@ impl Weight {
     fn as_ptr(&self) -> *const f32 {
         match self {
             Self::Direct(buffer) | Self::Winograd(buffer) => buffer.as_ptr(),
+        }
+    }
+}
+
+/// How a [`Weight`] is made of a plain one.
+pub type Form = fn(&BlockShape, &Layout, &Kernels, Engine, &[f32]) -> Weight;
+
+/// The weight of a batch in one form: the one that all groups share, or a group's own when it is asked for.
+pub struct Weights<'a> {
+    shared: Option<Weight>,
+    own: Box<dyn Fn(usize) -> Weight + Sync + 'a>,
+}
+
+impl<'a> Weights<'a> {
+    pub fn new(
+        shape: &'a BlockShape,
+        kernels: &'static Kernels,
+        engine: Engine,
+        form: Form,
+        parameters: Parameters<'a>,
+    ) -> Self {
+        let layout = Layout::of(shape);
+        let own = move |group| form(shape, &layout, kernels, engine, parameters.w(group));
+        Self {
+            shared: (!parameters.per_group()).then(|| own(0)),
+            own: Box::new(own),
+        }
+    }
+
+    /// The weight of a group.
+    pub fn of(&self, group: usize) -> Held<'_> {
+        self.shared
+            .as_ref()
+            .map_or_else(|| Held::Own((self.own)(group)), Held::Shared)
+    }
+}
+
+/// A shared weight or one's own.
+pub enum Held<'a> {
+    Shared(&'a Weight),
+    Own(Weight),
+}
+
+impl std::ops::Deref for Held<'_> {
+    type Target = Weight;
+    fn deref(&self) -> &Weight {
+        match self {
+            Self::Shared(weight) => weight,
+            Self::Own(weight) => weight,
         }
     }
 }
@@ -461,7 +516,7 @@ mod tests {
 
     #[test]
     fn winograd_is_chosen_where_it_saves_work() {
-        let engine = |shape: BlockShape| matches!(Engine::of(&shape), Engine::Winograd { .. });
+        let engine = |shape: BlockShape| matches!(Engine::of(&shape, false), Engine::Winograd { .. });
         assert!(engine(SHAPE));
         assert!(engine(BlockShape {
             height: 7,

@@ -1,12 +1,15 @@
 //! The training forward pass and inference.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use crate::buffer::Buffer;
 use crate::dispatch::{Kernels, kernels};
-use crate::engine::{Convolver, Engine, Weight};
+use crate::engine::{Convolver, Engine, Weight, Weights};
+use crate::parameters::Parameters;
 use crate::patches::{self, Patches};
-use crate::plan::{Chunk, Layout, chunks, split, widen};
+use crate::plan::{Chunk, Layout, chunks, split};
 use crate::saved::Saved;
 use crate::shape::BlockShape;
 use crate::statistics::Moments;
@@ -17,6 +20,9 @@ use crate::statistics::Moments;
 /// are `[c_out]` and `out` is `[images, out_height, out_width, c_out]`. With `norm` the convolution's
 /// output is normalised by the batch statistics of its group, `gamma * (y - mean) / sqrt(variance + eps) +
 /// beta` with the biased variance; without it `gamma` is ignored and `beta` is the bias.
+///
+/// Each group may have its own parameters: `w` as `[groups, kernel, kernel, c_in, c_out]`, `gamma` and `beta` as
+/// `[groups, c_out]`. The gradients then come in the same shapes.
 ///
 /// NaN propagates: it passes through the activation, and a window of the pool that holds one gives NaN.
 ///
@@ -32,22 +38,96 @@ pub fn forward(
     eps: f32,
     out: &mut [f32],
 ) -> Saved {
+    run_forward(shape, x, w, gamma, beta, eps, as_uninit(out))
+}
+
+/// As [`forward`], with an output of its own that isn't filled with zeros first.
+///
+/// # Panics
+///
+/// As [`forward`].
+pub fn forward_new(
+    shape: &BlockShape,
+    x: &[f32],
+    w: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    eps: f32,
+) -> (Vec<f32>, Saved) {
+    shape.check(&[]);
+    let mut out = Vec::with_capacity(shape.output_len());
+    let saved = run_forward(
+        shape,
+        x,
+        w,
+        gamma,
+        beta,
+        eps,
+        &mut out.spare_capacity_mut()[..shape.output_len()],
+    );
+    // SAFETY: `run_forward` has written every element.
+    unsafe { out.set_len(shape.output_len()) };
+    (out, saved)
+}
+
+/// Inference: `scale` and `shift`, `[c_out]`, stand for the norm (or for 1 and the bias). The map before
+/// the pool never leaves the cache. As in [`forward`], each group may have its own parameters.
+///
+/// # Panics
+///
+/// As [`forward`].
+pub fn infer(shape: &BlockShape, x: &[f32], w: &[f32], scale: &[f32], shift: &[f32], out: &mut [f32]) {
+    run_infer(shape, x, w, scale, shift, as_uninit(out));
+}
+
+/// As [`infer`], with an output of its own that isn't filled with zeros first.
+///
+/// # Panics
+///
+/// As [`infer`].
+pub fn infer_new(shape: &BlockShape, x: &[f32], w: &[f32], scale: &[f32], shift: &[f32]) -> Vec<f32> {
+    shape.check(&[]);
+    let mut out = Vec::with_capacity(shape.output_len());
+    run_infer(
+        shape,
+        x,
+        w,
+        scale,
+        shift,
+        &mut out.spare_capacity_mut()[..shape.output_len()],
+    );
+    // SAFETY: `run_infer` has written every element.
+    unsafe { out.set_len(shape.output_len()) };
+    out
+}
+
+/// The same memory, of which nothing may be read before it is written.
+fn as_uninit(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
+    // SAFETY: same layout; this crate writes only initialised floats to its outputs.
+    unsafe { &mut *(std::ptr::from_mut(values) as *mut [MaybeUninit<f32>]) }
+}
+
+/// [`forward`], writing every element of `out`.
+fn run_forward(
+    shape: &BlockShape,
+    x: &[f32],
+    w: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    eps: f32,
+    out: &mut [MaybeUninit<f32>],
+) -> Saved {
     shape.check(&[
         ("x", x.len(), shape.input_len()),
-        ("w", w.len(), shape.weight_len()),
-        ("beta", beta.len(), shape.c_out),
-        (
-            "gamma",
-            gamma.len(),
-            if shape.norm { shape.c_out } else { gamma.len() },
-        ),
         ("out", out.len(), shape.output_len()),
     ]);
-    let pass = Pass::new(shape, x, w);
-    let mut saved = Saved::new(shape, &pass.layout);
-    if shape.norm && !patches::apply(shape) {
-        pass.convolve_and_pool(gamma, &mut saved);
-        saved.set_affine(gamma, beta, eps);
+    let parameters = Parameters::new(shape, w, shape.norm.then_some(gamma), Some(beta));
+    let pass = Pass::new(shape, x, parameters);
+    let keeps_y = shape.norm && !patches::apply(shape);
+    let mut saved = Saved::new(shape, &pass.layout, keeps_y);
+    if keeps_y {
+        pass.convolve_and_pool(&mut saved);
+        saved.set_affine(&parameters, eps);
         pass.finish(&mut saved, out);
         return saved;
     }
@@ -55,11 +135,12 @@ pub fn forward(
         saved.patches = pass.patches();
         for group in 0..shape.groups {
             let patches = saved.patches[group].clone();
+            let w = parameters.w(group);
             saved.set_statistics(group, (0..shape.c_out).map(|o| patches.moments(w, o)));
         }
-        saved.set_affine(gamma, beta, eps);
+        saved.set_affine(&parameters, eps);
     } else {
-        saved.set_bias(beta);
+        saved.set_bias(&parameters);
     }
     let Saved {
         scale, shift, codes, ..
@@ -68,25 +149,41 @@ pub fn forward(
     saved
 }
 
-/// Inference: `scale` and `shift`, `[c_out]`, stand for the norm (or for 1 and the bias). The map before
-/// the pool never leaves the cache.
-///
-/// # Panics
-///
-/// As [`forward`].
-pub fn infer(shape: &BlockShape, x: &[f32], w: &[f32], scale: &[f32], shift: &[f32], out: &mut [f32]) {
+/// [`infer`], writing every element of `out`.
+fn run_infer(
+    shape: &BlockShape,
+    x: &[f32],
+    w: &[f32],
+    scale: &[f32],
+    shift: &[f32],
+    out: &mut [MaybeUninit<f32>],
+) {
     shape.check(&[
         ("x", x.len(), shape.input_len()),
-        ("w", w.len(), shape.weight_len()),
-        ("scale", scale.len(), shape.c_out),
-        ("shift", shift.len(), shape.c_out),
         ("out", out.len(), shape.output_len()),
     ]);
-    let shape = &BlockShape { groups: 1, ..*shape };
-    let pass = Pass::new(shape, x, w);
-    let wide = |values| widen(values, shape.c_out, pass.layout.c_out);
-    let (scale, shift) = (wide(scale), wide(shift));
-    pass.all_at_once(&scale, &shift, None, out);
+    let parameters = Parameters::new(shape, w, Some(scale), Some(shift));
+    let pass = Pass::new(shape, x, parameters);
+    let channels = pass.layout.c_out;
+    let (mut scales, mut shifts) = (
+        Buffer::zeroed(shape.groups * channels),
+        Buffer::zeroed(shape.groups * channels),
+    );
+    for group in 0..shape.groups {
+        scales[group * channels..][..shape.c_out].copy_from_slice(parameters.gamma(group));
+        shifts[group * channels..][..shape.c_out].copy_from_slice(parameters.beta(group));
+    }
+    pass.all_at_once(&scales, &shifts, None, out);
+}
+
+/// 1, -1 or 0 as the values are positive, negative or zero: with a scale's sign known, the winner of a window is known
+/// before the norm's statistics are.
+pub(crate) fn signs(scale: &[f32], wide: usize) -> Buffer {
+    let mut signs = Buffer::zeroed(wide);
+    for (to, scale) in signs.iter_mut().zip(scale) {
+        *to = if *scale == 0.0 { 0.0 } else { scale.signum() };
+    }
+    signs
 }
 
 /// What the passes over a batch have in common.
@@ -97,13 +194,15 @@ struct Pass<'a> {
     engine: Engine,
     chunks: Vec<Chunk>,
     x: &'a [f32],
-    weight: Weight,
+    parameters: Parameters<'a>,
+    weights: Weights<'a>,
 }
 
 impl<'a> Pass<'a> {
-    fn new(shape: &'a BlockShape, x: &'a [f32], w: &[f32]) -> Self {
-        let (layout, kernels, engine) = (Layout::of(shape), kernels(), Engine::of(shape));
-        let weight = Weight::forward(shape, &layout, kernels, engine, w);
+    fn new(shape: &'a BlockShape, x: &'a [f32], parameters: Parameters<'a>) -> Self {
+        let (layout, kernels) = (Layout::of(shape), kernels());
+        let engine = Engine::of(shape, parameters.per_group());
+        let weights = Weights::new(shape, kernels, engine, Weight::forward, parameters);
         Self {
             shape,
             layout,
@@ -111,7 +210,8 @@ impl<'a> Pass<'a> {
             engine,
             chunks: chunks(shape),
             x,
-            weight,
+            parameters,
+            weights,
         }
     }
 
@@ -119,10 +219,6 @@ impl<'a> Pass<'a> {
     fn images(&self, chunk: &Chunk) -> &[f32] {
         let len = self.shape.image_len();
         &self.x[chunk.start * len..chunk.end * len]
-    }
-
-    fn convolver(&self) -> Convolver<'_> {
-        Convolver::new(self.shape, &self.layout, self.kernels, self.engine, &self.weight)
     }
 
     /// Statistics of the input's patches, per group.
@@ -151,14 +247,8 @@ impl<'a> Pass<'a> {
     }
 
     /// Fills `y`, the pooled map, the winners' numbers and the statistics.
-    fn convolve_and_pool(&self, gamma: &[f32], saved: &mut Saved) {
+    fn convolve_and_pool(&self, saved: &mut Saved) {
         let (shape, layout, kernels) = (self.shape, &self.layout, self.kernels);
-        // With gamma's sign known, the winner of a window is known before the statistics are.
-        let sign: Vec<f32> = gamma
-            .iter()
-            .map(|g| if *g == 0.0 { 0.0 } else { g.signum() })
-            .collect();
-        let sign = widen(&sign, shape.c_out, layout.c_out);
         let (y_len, out_len) = (layout.conv_len(), layout.out_len());
         let ys = split(&self.chunks, y_len, &mut saved.y);
         let pooled = split(
@@ -170,28 +260,24 @@ impl<'a> Pass<'a> {
         let parts: Vec<Moments> = (&self.chunks, ys, pooled, codes)
             .into_par_iter()
             .map(|(chunk, ys, pooled, codes)| {
+                let signs = signs(self.parameters.gamma(chunk.group), layout.c_out);
+                let weight = self.weights.of(chunk.group);
+                let mut convolver = Convolver::new(shape, layout, kernels, self.engine, &weight);
                 let mut moments = Moments::empty(layout.c_out);
-                let mut convolver = self.convolver();
-                let mut mean = Buffer::take(2 * layout.c_out);
-                let (mean, squares) = mean.split_at_mut(layout.c_out);
+                let mut scratch = Buffer::take(2 * layout.c_out);
                 let block = convolver.block();
                 let images = self.images(chunk).chunks(block * shape.image_len());
                 for (k, (images, ys)) in images.zip(ys.chunks_mut(block * y_len)).enumerate() {
                     convolver.run(images, ys);
                     for (b, y) in ys.chunks_exact(y_len).enumerate() {
-                        // SAFETY: `y` is a whole map, `mean` and `squares` a vector of channels.
-                        unsafe {
-                            let size = (layout.conv.0, layout.conv.1, layout.c_out);
-                            (kernels.moments)(size, y.as_ptr(), mean.as_mut_ptr(), squares.as_mut_ptr());
-                        }
-                        moments.add(layout.conv.0 * layout.conv.1, mean, squares);
+                        moments.add_map(layout, kernels, y, &mut scratch);
                         if shape.pool {
                             let at = (k * block + b) * out_len;
                             let pooled = pooled[at..][..out_len].as_mut_ptr();
                             let codes = codes[at..][..out_len].as_mut_ptr();
                             let pool = layout.pool(layout.out.0);
                             // SAFETY: whole windows of `y`; `pooled` and `codes` have a place for each.
-                            unsafe { (kernels.pool)(&pool, y.as_ptr(), sign.as_ptr(), pooled, codes) };
+                            unsafe { (kernels.pool)(&pool, y.as_ptr(), signs.as_ptr(), pooled, codes) };
                         }
                     }
                 }
@@ -208,7 +294,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Norm and activation of the pooled map.
-    fn finish(&self, saved: &mut Saved, out: &mut [f32]) {
+    fn finish(&self, saved: &mut Saved, out: &mut [MaybeUninit<f32>]) {
         let (shape, layout, kernels) = (self.shape, &self.layout, self.kernels);
         let (out_len, channels) = (layout.out_len(), layout.c_out);
         let from: &[f32] = if shape.pool { &saved.pooled } else { &saved.y };
@@ -227,19 +313,20 @@ impl<'a> Pass<'a> {
                 unsafe {
                     let pixels = layout.pixels(shape, chunk.images() * layout.out.0);
                     let codes = (codes.as_mut_ptr(), shape.pool);
-                    (kernels.finish)(&pixels, from.as_ptr(), affine, codes, out.as_mut_ptr());
+                    (kernels.finish)(&pixels, from.as_ptr(), affine, codes, out.as_mut_ptr().cast());
                 }
             });
     }
 
     /// Convolution, scale and shift, activation and pool in one go, as many rows at a time as stay in the cache.
-    fn all_at_once(&self, scale: &[f32], shift: &[f32], codes: Option<&mut Buffer>, out: &mut [f32]) {
-        let (shape, layout) = (self.shape, &self.layout);
-        let sign: Vec<f32> = scale
-            .iter()
-            .map(|s| if *s == 0.0 { 0.0 } else { s.signum() })
-            .collect();
-        let channels = layout.c_out;
+    fn all_at_once(
+        &self,
+        scale: &[f32],
+        shift: &[f32],
+        codes: Option<&mut Buffer>,
+        out: &mut [MaybeUninit<f32>],
+    ) {
+        let (shape, layout, channels) = (self.shape, &self.layout, self.layout.c_out);
         let mut nothing = Buffer::take(0);
         let (kept, codes) = match codes {
             Some(codes) => (layout.out_len(), codes),
@@ -250,11 +337,12 @@ impl<'a> Pass<'a> {
         (&self.chunks, codes, outs)
             .into_par_iter()
             .for_each(|(chunk, codes, out)| {
-                let mut convolver = self.convolver();
+                let weight = self.weights.of(chunk.group);
+                let mut convolver = Convolver::new(shape, layout, self.kernels, self.engine, &weight);
                 let of_group = chunk.group * channels..(chunk.group + 1) * channels;
                 let mut tail = Tail {
                     affine: (&scale[of_group.clone()], &shift[of_group.clone()]),
-                    sign: &sign[of_group],
+                    signs: signs(&scale[of_group], channels),
                     pooled: Buffer::take(layout.out_len()),
                     unkept: Buffer::take_bytes(layout.out_len()),
                 };
@@ -296,30 +384,28 @@ impl<'a> Pass<'a> {
         tail: &mut Tail<'_>,
         y: &[f32],
         codes: Option<&mut [u8]>,
-        out: &mut [f32],
+        out: &mut [MaybeUninit<f32>],
     ) {
         let (shape, layout, kernels) = (self.shape, &self.layout, self.kernels);
         let Tail {
             affine: (scale, shift),
-            sign,
+            signs,
             pooled,
             unkept,
         } = tail;
         let codes = codes.unwrap_or(unkept.as_bytes_mut());
         let y_rows = if shape.pool { 2 * rows } else { rows };
-        assert!(
-            y.len() >= y_rows * layout.conv.1 * layout.c_out
-                && out.len() == rows * layout.out.1 * shape.c_out
-        );
+        assert!(y.len() >= y_rows * layout.conv.1 * layout.c_out);
+        assert!(out.len() == rows * layout.out.1 * shape.c_out);
         let mut from = y.as_ptr();
-        // SAFETY: `y` has the rows, as just checked; `pooled` and `codes` have room for as many rows of the output.
+        // SAFETY: `y` and `out` have the rows, as just checked; `pooled` and `codes` have room for a whole map.
         unsafe {
             if shape.pool {
                 let pool = layout.pool(rows);
                 (kernels.pool)(
                     &pool,
                     from,
-                    sign.as_ptr(),
+                    signs.as_ptr(),
                     pooled.as_mut_ptr(),
                     codes.as_mut_ptr(),
                 );
@@ -327,7 +413,13 @@ impl<'a> Pass<'a> {
             }
             let affine = (scale.as_ptr(), shift.as_ptr());
             let codes = (codes.as_mut_ptr(), shape.pool);
-            (kernels.finish)(&layout.pixels(shape, rows), from, affine, codes, out.as_mut_ptr());
+            (kernels.finish)(
+                &layout.pixels(shape, rows),
+                from,
+                affine,
+                codes,
+                out.as_mut_ptr().cast(),
+            );
         }
     }
 }
@@ -335,7 +427,7 @@ impl<'a> Pass<'a> {
 /// What follows the convolution in [`Pass::all_at_once`], and its scratch.
 struct Tail<'a> {
     affine: (&'a [f32], &'a [f32]),
-    sign: &'a [f32],
+    signs: Buffer,
     pooled: Buffer,
     unkept: Buffer,
 }

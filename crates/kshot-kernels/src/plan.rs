@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 
 use crate::buffer::Buffer;
 use crate::kernels::direct::Conv;
-use crate::kernels::epilogue::{Pixels, Pool};
+use crate::kernels::epilogue::{Pixels, Pool, Spread};
 use crate::shape::{BlockShape, padded_channels};
 
 /// Consecutive images of one group that one thread works on.
@@ -125,6 +125,23 @@ impl Layout {
         }
     }
 
+    /// How a gradient at the output is spread over the convolution's output.
+    pub fn spread(
+        &self,
+        shape: &BlockShape,
+        dy_row: usize,
+        factors: (*const f32, Option<(*const f32, *const f32)>),
+    ) -> Spread {
+        Spread {
+            rows: self.conv.0,
+            columns: self.conv.1,
+            pool: shape.pool,
+            dy_row,
+            add: false,
+            factors,
+        }
+    }
+
     /// `rows` rows of the output.
     pub fn pixels(&self, shape: &BlockShape, rows: usize) -> Pixels {
         Pixels {
@@ -144,15 +161,6 @@ pub fn widen(values: &[f32], from: usize, to: usize) -> Buffer {
         wide[..from].copy_from_slice(values);
     }
     wide
-}
-
-/// The reverse of [`widen`]: drops the channels beyond `to`.
-pub fn narrow(values: &[f32], from: usize, to: usize) -> Vec<f32> {
-    values
-        .chunks_exact(from)
-        .flat_map(|row| &row[..to])
-        .copied()
-        .collect()
 }
 
 /// A scratch image with a border of zeros that stays zero from image to image.

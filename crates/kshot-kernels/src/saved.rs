@@ -1,8 +1,9 @@
 //! What the backward pass needs of the forward pass.
 
 use crate::buffer::Buffer;
-use crate::patches::{self, Patches};
-use crate::plan::{Layout, widen};
+use crate::parameters::Parameters;
+use crate::patches::Patches;
+use crate::plan::Layout;
 use crate::shape::BlockShape;
 
 /// What [`backward`](crate::backward) needs from [`forward`](crate::forward). Its memory is used again by
@@ -29,9 +30,8 @@ pub struct Saved {
 }
 
 impl Saved {
-    pub(crate) fn new(shape: &BlockShape, layout: &Layout) -> Self {
+    pub(crate) fn new(shape: &BlockShape, layout: &Layout, keeps_y: bool) -> Self {
         let channels = shape.groups * layout.c_out;
-        let keeps_y = shape.norm && !patches::apply(shape);
         let y = if keeps_y {
             shape.images * layout.conv_len()
         } else {
@@ -88,26 +88,29 @@ impl Saved {
     }
 
     /// Scale and shift of the norm from the statistics.
-    pub(crate) fn set_affine(&mut self, gamma: &[f32], beta: &[f32], eps: f32) {
+    pub(crate) fn set_affine(&mut self, parameters: &Parameters<'_>, eps: f32) {
         let co = self.shape.c_out;
         let wide = self.scale.len() / self.shape.groups;
-        for (i, (mean, variance)) in self.mean.iter().zip(&self.variance).enumerate() {
-            let (channel, to) = (i % co, i / co * wide + i % co);
-            let inverse = 1.0 / (f64::from(*variance) + f64::from(eps)).sqrt();
-            let scale = f64::from(gamma[channel]) * inverse;
-            self.wide_mean[to] = *mean;
-            self.inverse[to] = inverse as f32;
-            self.scale[to] = scale as f32;
-            self.shift[to] = (f64::from(beta[channel]) - f64::from(*mean) * scale) as f32;
+        for group in 0..self.shape.groups {
+            let (gamma, beta) = (parameters.gamma(group), parameters.beta(group));
+            for channel in 0..co {
+                let (from, to) = (group * co + channel, group * wide + channel);
+                let mean = self.mean[from];
+                let inverse = 1.0 / (f64::from(self.variance[from]) + f64::from(eps)).sqrt();
+                let scale = f64::from(gamma[channel]) * inverse;
+                self.wide_mean[to] = mean;
+                self.inverse[to] = inverse as f32;
+                self.scale[to] = scale as f32;
+                self.shift[to] = (f64::from(beta[channel]) - f64::from(mean) * scale) as f32;
+            }
         }
     }
 
     /// The bias in the place of a norm.
-    pub(crate) fn set_bias(&mut self, beta: &[f32]) {
+    pub(crate) fn set_bias(&mut self, parameters: &Parameters<'_>) {
         let wide = self.scale.len() / self.shape.groups;
-        let bias = widen(beta, self.shape.c_out, wide);
-        for shift in self.shift.chunks_exact_mut(wide) {
-            shift.copy_from_slice(&bias);
+        for (group, shift) in self.shift.chunks_exact_mut(wide).enumerate() {
+            shift[..self.shape.c_out].copy_from_slice(parameters.beta(group));
         }
     }
 }

@@ -22,8 +22,12 @@ pub trait Simd: Copy {
     type M: Copy;
     /// Floats per vector.
     const LANES: usize;
-    /// Vectors side by side in the register tile of the products; `LANES * COLUMNS` is 16, 32 or 64.
+    /// Vectors side by side in the register tile of the products.
     const COLUMNS: usize;
+    /// Whether 16 channels, of which there are always a multiple, fill whole register tiles.
+    const WHOLE_TILES: bool = Self::LANES * Self::COLUMNS == 16;
+    /// Whether the unrolled transforms of edge tiles are worth their code.
+    const UNROLLED_EDGES: bool = false;
 
     /// All lanes 0.
     #[inline(always)]

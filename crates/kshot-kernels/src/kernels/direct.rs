@@ -48,10 +48,10 @@ pub unsafe fn convolve<S: Simd>(s: S, conv: &Conv, x: *const f32, w: *const f32,
         let at = v * S::LANES;
         // SAFETY: the columns `at ..` of `w` and `y` are within `out_channels`.
         unsafe {
-            if S::COLUMNS >= 4 && vectors - v >= 4 {
+            if S::COLUMNS == 4 && (S::WHOLE_TILES || vectors - v >= 4) {
                 convolve_columns::<S, 4>(s, conv, x, w.add(at), y.add(at));
                 v += 4;
-            } else if vectors - v >= 2 {
+            } else if S::COLUMNS == 2 || vectors - v >= 2 {
                 convolve_columns::<S, 2>(s, conv, x, w.add(at), y.add(at));
                 v += 2;
             } else {
@@ -141,10 +141,10 @@ pub unsafe fn weight_gradient<S: Simd>(s: S, conv: &Conv, x: *const f32, dy: *co
         let at = v * S::LANES;
         // SAFETY: the columns `at ..` of `dw` and `dy` are within `out_channels`.
         unsafe {
-            if S::COLUMNS >= 4 && vectors - v >= 4 {
+            if S::COLUMNS == 4 && (S::WHOLE_TILES || vectors - v >= 4) {
                 gradient_columns::<S, 4>(s, conv, x, dy.add(at), dw.add(at));
                 v += 4;
-            } else if vectors - v >= 2 {
+            } else if S::COLUMNS == 2 || vectors - v >= 2 {
                 gradient_columns::<S, 2>(s, conv, x, dy.add(at), dw.add(at));
                 v += 2;
             } else {

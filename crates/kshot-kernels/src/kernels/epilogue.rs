@@ -57,6 +57,48 @@ pub unsafe fn moments<S: Simd>(
     }
 }
 
+/// Per channel the mean of the second map and the sum over the pixels of `(first - mean of first) (second - mean)`.
+///
+/// # Safety
+/// Both maps are valid for `rows * columns * channels` floats, `first_mean` and both results for `channels`.
+#[inline(always)]
+pub unsafe fn products<S: Simd>(
+    s: S,
+    (rows, columns, channels): (usize, usize, usize),
+    (first, second): (*const f32, *const f32),
+    first_mean: *const f32,
+    (mean, products): (*mut f32, *mut f32),
+) {
+    let count = s.splat(1.0 / (rows * columns) as f32);
+    for at in (0..channels).step_by(S::LANES) {
+        // SAFETY: `at + LANES <= channels`, and pixels run over `rows * columns`.
+        unsafe {
+            let mut sum = s.zero();
+            for i in 0..rows {
+                let mut row = s.zero();
+                for j in 0..columns {
+                    row = s.add(row, s.load(second.add((i * columns + j) * channels + at)));
+                }
+                sum = s.add(sum, row);
+            }
+            let (centre, first_centre) = (s.mul(sum, count), s.load(first_mean.add(at)));
+            let mut sum = s.zero();
+            for i in 0..rows {
+                let mut row = s.zero();
+                for j in 0..columns {
+                    let from = (i * columns + j) * channels + at;
+                    let a = s.sub(s.load(first.add(from)), first_centre);
+                    let b = s.sub(s.load(second.add(from)), centre);
+                    row = s.mul_add(a, b, row);
+                }
+                sum = s.add(sum, row);
+            }
+            s.store(mean.add(at), centre);
+            s.store(products.add(at), sum);
+        }
+    }
+}
+
 /// A pool of whole 2×2 windows over a map of `channels` channels.
 #[derive(Clone, Copy, Debug)]
 pub struct Pool {
@@ -127,6 +169,32 @@ pub unsafe fn pool<S: Simd>(
     }
 }
 
+/// For each window the value of the map at the window's winner.
+///
+/// # Safety
+/// As [`pool()`], with `codes` read.
+#[inline(always)]
+pub unsafe fn pick<S: Simd>(s: S, pool: &Pool, y: *const f32, codes: *const u8, picked: *mut f32) {
+    for i in 0..pool.rows {
+        for j in 0..pool.columns {
+            for at in (0..pool.channels).step_by(S::LANES) {
+                let to = (i * pool.columns + j) * pool.channels + at;
+                // SAFETY: window `i, j` and channels `at .. at + LANES` are within the maps.
+                unsafe {
+                    let y = y.add(pool.first(i, j) + at);
+                    let winner = s.load_codes(codes.add(to));
+                    let mut value = s.load(y);
+                    for k in 1..4 {
+                        let here = s.equal(winner, s.splat(k as f32));
+                        value = s.select(here, s.load(y.add(pool.offset(k))), value);
+                    }
+                    s.store(picked.add(to), value);
+                }
+            }
+        }
+    }
+}
+
 /// Pixels of an output map: `channels` (a multiple of 16) inside the crate, `out_channels` outside.
 #[derive(Clone, Copy, Debug)]
 pub struct Pixels {
@@ -176,6 +244,46 @@ pub unsafe fn finish<S: Simd>(
                     side
                 };
                 s.store_codes(codes.add(from), code);
+                let to = out.add(pixel * pixels.out_channels + at);
+                if at + S::LANES <= pixels.out_channels {
+                    s.store(to, value);
+                } else if at < pixels.out_channels {
+                    s.store_part(to, value, pixels.out_channels - at);
+                }
+            }
+        }
+    }
+}
+
+/// `out = derivative of the activation * (a * y + b * t + c)`, with the activation's side from `codes`.
+///
+/// # Safety
+/// `y`, `t` and `codes` are valid for `rows * columns * channels`, `out` for `rows * columns * out_channels`, `a`, `b`
+/// and `c` for `channels`.
+#[inline(always)]
+pub unsafe fn finish_tangent<S: Simd>(
+    s: S,
+    pixels: &Pixels,
+    (y, t): (*const f32, *const f32),
+    (a, b, c): (*const f32, *const f32, *const f32),
+    codes: *const u8,
+    out: *mut f32,
+) {
+    let slope = s.splat(pixels.slope);
+    for pixel in 0..pixels.rows * pixels.columns {
+        for at in (0..pixels.channels).step_by(S::LANES) {
+            let from = pixel * pixels.channels + at;
+            // SAFETY: as in `finish`.
+            unsafe {
+                let value = s.mul_add(s.load(b.add(at)), s.load(t.add(from)), s.load(c.add(at)));
+                let value = s.mul_add(s.load(a.add(at)), s.load(y.add(from)), value);
+                let positive = s.greater(s.load_codes(codes.add(from)), s.splat(3.5));
+                let low = if pixels.slope == 0.0 {
+                    s.zero()
+                } else {
+                    s.mul(slope, value)
+                };
+                let value = s.select(positive, value, low);
                 let to = out.add(pixel * pixels.out_channels + at);
                 if at + S::LANES <= pixels.out_channels {
                     s.store(to, value);
@@ -272,11 +380,23 @@ pub struct Spread {
     pub pool: bool,
     /// Floats from one row of `dy` to the next.
     pub dy_row: usize,
+    /// Whether to add to what `dy` holds.
+    pub add: bool,
     /// `a`, `b`, `c` per channel; without `b` and `c` there is no norm, and `y` isn't read.
     pub factors: (*const f32, Option<(*const f32, *const f32)>),
 }
 
 impl Spread {
+    /// Writes or adds one vector of `dy`.
+    ///
+    /// # Safety
+    /// `to` is valid for reading and writing a vector.
+    #[inline(always)]
+    unsafe fn put<S: Simd>(&self, s: S, to: *mut f32, value: S::V) {
+        // SAFETY: the caller's.
+        unsafe { s.store(to, if self.add { s.add(s.load(to), value) } else { value }) }
+    }
+
     /// `b * y + c` for channels `at .. at + LANES` of pixel `i, j`, 0 without a norm.
     ///
     /// # Safety
@@ -329,11 +449,11 @@ pub unsafe fn spread<S: Simd>(
                             let value = s.select(here, gradient, s.zero());
                             let (i, j) = (2 * i + k / 2, 2 * j + k % 2);
                             let value = s.add(value, spread.affine(s, y, channels, (i, j, at)));
-                            s.store(dy.add(i * spread.dy_row + j * channels + at), value);
+                            spread.put(s, dy.add(i * spread.dy_row + j * channels + at), value);
                         }
                     } else {
                         let value = s.add(gradient, spread.affine(s, y, channels, (i, j, at)));
-                        s.store(dy.add(i * spread.dy_row + j * channels + at), value);
+                        spread.put(s, dy.add(i * spread.dy_row + j * channels + at), value);
                     }
                 }
             }
@@ -344,7 +464,7 @@ pub unsafe fn spread<S: Simd>(
                     let first = if i < even_rows { even_columns } else { 0 };
                     for j in first..spread.columns {
                         let value = spread.affine(s, y, channels, (i, j, at));
-                        s.store(dy.add(i * spread.dy_row + j * channels + at), value);
+                        spread.put(s, dy.add(i * spread.dy_row + j * channels + at), value);
                     }
                 }
             }

@@ -154,26 +154,19 @@ impl Tiling {
     }
 }
 
-/// Calls `$run::<S, MY, MX>(..)` for the sizes of a tile.
+/// Calls `$run(sizes, ..)` with the sizes of a tile: as constants where these are the common ones, so that the
+/// compiler unrolls what follows.
 macro_rules! for_sizes {
     ($sizes:expr, $run:ident($($arg:expr),*)) => {
         match $sizes {
-            (4, 4) => $run::<S, 4, 4>($($arg),*),
-            (4, 3) => $run::<S, 4, 3>($($arg),*),
-            (4, 2) => $run::<S, 4, 2>($($arg),*),
-            (4, 1) => $run::<S, 4, 1>($($arg),*),
-            (3, 4) => $run::<S, 3, 4>($($arg),*),
-            (3, 3) => $run::<S, 3, 3>($($arg),*),
-            (3, 2) => $run::<S, 3, 2>($($arg),*),
-            (3, 1) => $run::<S, 3, 1>($($arg),*),
-            (2, 4) => $run::<S, 2, 4>($($arg),*),
-            (2, 3) => $run::<S, 2, 3>($($arg),*),
-            (2, 2) => $run::<S, 2, 2>($($arg),*),
-            (2, 1) => $run::<S, 2, 1>($($arg),*),
-            (1, 4) => $run::<S, 1, 4>($($arg),*),
-            (1, 3) => $run::<S, 1, 3>($($arg),*),
-            (1, 2) => $run::<S, 1, 2>($($arg),*),
-            _ => $run::<S, 1, 1>($($arg),*),
+            (4, 4) => $run((4, 4), $($arg),*),
+            (4, 3) if S::UNROLLED_EDGES => $run((4, 3), $($arg),*),
+            (3, 4) if S::UNROLLED_EDGES => $run((3, 4), $($arg),*),
+            (3, 3) if S::UNROLLED_EDGES => $run((3, 3), $($arg),*),
+            (4, 2) if S::UNROLLED_EDGES => $run((4, 2), $($arg),*),
+            (2, 4) if S::UNROLLED_EDGES => $run((2, 4), $($arg),*),
+            (2, 2) if S::UNROLLED_EDGES => $run((2, 2), $($arg),*),
+            sizes => $run(sizes, $($arg),*),
         }
     };
 }
@@ -181,12 +174,12 @@ macro_rules! for_sizes {
 /// A vector per point, or per element of a tile.
 type Line<S> = [<S as Simd>::V; POINTS];
 
-/// `Bᵀ d` for a tile of `M` outputs: `M + 2` values to the points in use.
+/// `Bᵀ d` for a tile of so many outputs: two more values to the points in use.
 #[inline(always)]
-fn input<S: Simd, const M: usize>(s: S, d: Line<S>) -> Line<S> {
+fn input<S: Simd>(s: S, outputs: usize, d: Line<S>) -> Line<S> {
     let k = |value: f32| s.splat(value);
     let mut v = [s.zero(); POINTS];
-    match M {
+    match outputs {
         4 => {
             // x (x² - a²) (x² - b²), divided by each of its roots in turn.
             v[0] = s.mul_add(k(A2 * B2), d[0], s.neg_mul_add(k(A2 + B2), d[2], d[4]));
@@ -229,10 +222,10 @@ fn input<S: Simd, const M: usize>(s: S, d: Line<S>) -> Line<S> {
 
 /// `B v`, the adjoint of [`input`].
 #[inline(always)]
-fn input_adjoint<S: Simd, const M: usize>(s: S, v: Line<S>) -> Line<S> {
+fn input_adjoint<S: Simd>(s: S, outputs: usize, v: Line<S>) -> Line<S> {
     let k = |value: f32| s.splat(value);
     let mut d = [s.zero(); POINTS];
-    match M {
+    match outputs {
         4 => {
             let (sum_a, dif_a) = (s.add(v[1], v[2]), s.sub(v[1], v[2]));
             let (sum_b, dif_b) = (s.add(v[3], v[4]), s.sub(v[3], v[4]));
@@ -279,12 +272,12 @@ fn input_adjoint<S: Simd, const M: usize>(s: S, v: Line<S>) -> Line<S> {
     d
 }
 
-/// `Aᵀ m`: the points in use to `M` outputs.
+/// `Aᵀ m`: the points in use to so many outputs.
 #[inline(always)]
-fn output<S: Simd, const M: usize>(s: S, m: Line<S>) -> Line<S> {
+fn output<S: Simd>(s: S, outputs: usize, m: Line<S>) -> Line<S> {
     let k = |value: f32| s.splat(value);
     let mut y = [s.zero(); POINTS];
-    match M {
+    match outputs {
         4 => {
             let (sum_a, dif_a) = (s.add(m[1], m[2]), s.sub(m[1], m[2]));
             let (sum_b, dif_b) = (s.add(m[3], m[4]), s.sub(m[3], m[4]));
@@ -310,10 +303,10 @@ fn output<S: Simd, const M: usize>(s: S, m: Line<S>) -> Line<S> {
 
 /// `A y`, the adjoint of [`output`].
 #[inline(always)]
-fn output_adjoint<S: Simd, const M: usize>(s: S, y: Line<S>) -> Line<S> {
+fn output_adjoint<S: Simd>(s: S, outputs: usize, y: Line<S>) -> Line<S> {
     let k = |value: f32| s.splat(value);
     let mut m = [s.zero(); POINTS];
-    match M {
+    match outputs {
         4 => {
             m[0] = y[0];
             let even = s.mul_add(k(A2), y[2], y[0]);
@@ -480,7 +473,8 @@ pub unsafe fn transform_input<S: Simd>(
 }
 
 #[inline(always)]
-unsafe fn input_tile<S: Simd, const MY: usize, const MX: usize>(
+unsafe fn input_tile<S: Simd>(
+    (size_y, size_x): (usize, usize),
     s: S,
     channels: usize,
     (x, x_row): (*const f32, usize),
@@ -489,21 +483,21 @@ unsafe fn input_tile<S: Simd, const MY: usize, const MX: usize>(
 ) {
     for c in (0..channels).step_by(S::LANES) {
         let mut rows = [[s.zero(); POINTS]; POINTS];
-        for (i, row) in rows.iter_mut().enumerate().take(MY + 2) {
+        for (i, row) in rows.iter_mut().enumerate().take(size_y + 2) {
             let mut line = [s.zero(); POINTS];
-            for (j, value) in line.iter_mut().enumerate().take(MX + 2) {
+            for (j, value) in line.iter_mut().enumerate().take(size_x + 2) {
                 // SAFETY: a tile of `m` outputs reads `m + 2` rows and columns.
                 *value = unsafe { s.load(x.add(i * x_row + j * channels + c)) };
             }
-            *row = input::<S, MX>(s, line);
+            *row = input(s, size_x, line);
         }
-        for j in USED[MX] {
+        for j in USED[size_x] {
             let mut column = [s.zero(); POINTS];
             for (i, value) in column.iter_mut().enumerate() {
                 *value = rows[i][*j];
             }
-            let column = input::<S, MY>(s, column);
-            for i in USED[MY] {
+            let column = input(s, size_y, column);
+            for i in USED[size_y] {
                 // SAFETY: the points in use have a row for this tile.
                 unsafe { s.store(v.add(places[i * POINTS + j] + c), column[*i]) };
             }
@@ -541,7 +535,8 @@ pub unsafe fn transform_input_adjoint<S: Simd>(
 }
 
 #[inline(always)]
-unsafe fn input_adjoint_tile<S: Simd, const MY: usize, const MX: usize>(
+unsafe fn input_adjoint_tile<S: Simd>(
+    (size_y, size_x): (usize, usize),
     s: S,
     channels: usize,
     places: &[usize; POINTS * POINTS],
@@ -550,21 +545,21 @@ unsafe fn input_adjoint_tile<S: Simd, const MY: usize, const MX: usize>(
 ) {
     for c in (0..channels).step_by(S::LANES) {
         let mut columns = [[s.zero(); POINTS]; POINTS];
-        for j in USED[MX] {
+        for j in USED[size_x] {
             let mut column = [s.zero(); POINTS];
-            for i in USED[MY] {
+            for i in USED[size_y] {
                 // SAFETY: the points in use have a row for this tile.
                 column[*i] = unsafe { s.load(v.add(places[i * POINTS + j] + c)) };
             }
-            columns[*j] = input_adjoint::<S, MY>(s, column);
+            columns[*j] = input_adjoint(s, size_y, column);
         }
-        for i in 0..MY + 2 {
+        for i in 0..size_y + 2 {
             let mut line = [s.zero(); POINTS];
-            for j in USED[MX] {
+            for j in USED[size_x] {
                 line[*j] = columns[*j][i];
             }
-            let line = input_adjoint::<S, MX>(s, line);
-            for (j, value) in line.into_iter().enumerate().take(MX + 2) {
+            let line = input_adjoint(s, size_x, line);
+            for (j, value) in line.into_iter().enumerate().take(size_x + 2) {
                 // SAFETY: a tile of `m` outputs covers `m + 2` rows and columns of the input.
                 unsafe {
                     let to = dx.add(i * dx_row + j * channels + c);
@@ -603,7 +598,8 @@ pub unsafe fn transform_output<S: Simd>(
 }
 
 #[inline(always)]
-unsafe fn output_tile<S: Simd, const MY: usize, const MX: usize>(
+unsafe fn output_tile<S: Simd>(
+    (size_y, size_x): (usize, usize),
     s: S,
     channels: usize,
     places: &[usize; POINTS * POINTS],
@@ -612,21 +608,21 @@ unsafe fn output_tile<S: Simd, const MY: usize, const MX: usize>(
 ) {
     for c in (0..channels).step_by(S::LANES) {
         let mut columns = [[s.zero(); POINTS]; POINTS];
-        for j in USED[MX] {
+        for j in USED[size_x] {
             let mut column = [s.zero(); POINTS];
-            for i in USED[MY] {
+            for i in USED[size_y] {
                 // SAFETY: the points in use have a row for this tile.
                 column[*i] = unsafe { s.load(m.add(places[i * POINTS + j] + c)) };
             }
-            columns[*j] = output::<S, MY>(s, column);
+            columns[*j] = output(s, size_y, column);
         }
-        for i in 0..MY {
+        for i in 0..size_y {
             let mut line = [s.zero(); POINTS];
-            for j in USED[MX] {
+            for j in USED[size_x] {
                 line[*j] = columns[*j][i];
             }
-            let line = output::<S, MX>(s, line);
-            for (j, value) in line.into_iter().enumerate().take(MX) {
+            let line = output(s, size_x, line);
+            for (j, value) in line.into_iter().enumerate().take(size_x) {
                 // SAFETY: element `i, j` of this tile of the output.
                 unsafe { s.store(y.add(i * y_row + j * channels + c), value) };
             }
@@ -664,7 +660,8 @@ pub unsafe fn transform_output_adjoint<S: Simd>(
 }
 
 #[inline(always)]
-unsafe fn output_adjoint_tile<S: Simd, const MY: usize, const MX: usize>(
+unsafe fn output_adjoint_tile<S: Simd>(
+    (size_y, size_x): (usize, usize),
     s: S,
     channels: usize,
     (dy, dy_row): (*const f32, usize),
@@ -673,21 +670,21 @@ unsafe fn output_adjoint_tile<S: Simd, const MY: usize, const MX: usize>(
 ) {
     for c in (0..channels).step_by(S::LANES) {
         let mut rows = [[s.zero(); POINTS]; POINTS];
-        for (i, row) in rows.iter_mut().enumerate().take(MY) {
+        for (i, row) in rows.iter_mut().enumerate().take(size_y) {
             let mut line = [s.zero(); POINTS];
-            for (j, value) in line.iter_mut().enumerate().take(MX) {
+            for (j, value) in line.iter_mut().enumerate().take(size_x) {
                 // SAFETY: element `i, j` of this tile of the output.
                 *value = unsafe { s.load(dy.add(i * dy_row + j * channels + c)) };
             }
-            *row = output_adjoint::<S, MX>(s, line);
+            *row = output_adjoint(s, size_x, line);
         }
-        for j in USED[MX] {
+        for j in USED[size_x] {
             let mut column = [s.zero(); POINTS];
             for (i, value) in column.iter_mut().enumerate() {
                 *value = rows[i][*j];
             }
-            let column = output_adjoint::<S, MY>(s, column);
-            for i in USED[MY] {
+            let column = output_adjoint(s, size_y, column);
+            for i in USED[size_y] {
                 // SAFETY: the points in use have a row for this tile.
                 unsafe { s.store(m.add(places[i * POINTS + j] + c), column[*i]) };
             }
@@ -769,10 +766,10 @@ unsafe fn product<S: Simd>(
             unsafe {
                 let (u, m) = (u.add(first * inner + column), m.add(first + column));
                 let size = (rows, inner, width, columns);
-                if S::COLUMNS >= 4 && vectors - at >= 4 {
+                if S::COLUMNS == 4 && (S::WHOLE_TILES || vectors - at >= 4) {
                     product_columns::<S, 4>(s, size, v, u, m);
                     at += 4;
-                } else if vectors - at >= 2 {
+                } else if S::COLUMNS == 2 || vectors - at >= 2 {
                     product_columns::<S, 2>(s, size, v, u, m);
                     at += 2;
                 } else {
@@ -867,10 +864,10 @@ unsafe fn outer_product<S: Simd>(
             unsafe {
                 let (du, dm) = (du.add(first * inner + column), dm.add(first + column));
                 let size = (rows, inner, width, columns);
-                if S::COLUMNS >= 4 && vectors - at >= 4 {
+                if S::COLUMNS == 4 && (S::WHOLE_TILES || vectors - at >= 4) {
                     outer_columns::<S, 4>(s, size, v, dm, du);
                     at += 4;
-                } else if vectors - at >= 2 {
+                } else if S::COLUMNS == 2 || vectors - at >= 2 {
                     outer_columns::<S, 2>(s, size, v, dm, du);
                     at += 2;
                 } else {

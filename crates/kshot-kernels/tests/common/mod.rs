@@ -1,7 +1,8 @@
 //! Random shapes and values for the tests.
 #![allow(dead_code)]
 
-use kshot_kernels::{Activation, BlockShape};
+use kshot_kernels::plain::{self, PlainForward};
+use kshot_kernels::{Activation, BlockShape, Gradients, Saved, SimdLevel};
 use proptest::prelude::*;
 
 /// Shapes with every combination of parts, sizes up to the given ones (exclusive).
@@ -67,4 +68,123 @@ pub fn error(found: &[f32], expected: &[f64]) -> f64 {
         .zip(expected)
         .map(|(f, e)| (f64::from(*f) - e).abs() / scale)
         .fold(0.0, f64::max)
+}
+
+/// Large enough that a norm over two values, whose variance may be next to nothing, doesn't blow rounding up.
+pub const EPS: f32 = 0.1;
+
+/// Single-precision noise, relative to the root mean square.
+pub const TOLERANCE: f64 = 1e-4;
+
+/// A block with random operands `x`, `w`, `gamma`, `beta`, `dout` in both precisions.
+pub struct Case {
+    pub shape: BlockShape,
+    pub narrow: [Vec<f32>; 5],
+    pub wide: [Vec<f64>; 5],
+}
+
+impl Case {
+    pub fn new(shape: BlockShape, mut seed: u64) -> Self {
+        let lens = [
+            shape.input_len(),
+            shape.weight_len(),
+            shape.c_out,
+            shape.c_out,
+            shape.output_len(),
+        ];
+        let (mut narrow, mut wide) = <([Vec<f32>; 5], [Vec<f64>; 5])>::default();
+        for (k, len) in lens.into_iter().enumerate() {
+            (narrow[k], wide[k]) = both(&mut seed, len);
+        }
+        Self { shape, narrow, wide }
+    }
+
+    /// The first of some seeds whose case is decided, see [`Self::is_decided`].
+    pub fn decided(shape: BlockShape) -> Self {
+        let cases = (0..50).map(|seed| Self::new(shape, seed));
+        cases
+            .into_iter()
+            .find(|case| case.is_decided(&case.plain()))
+            .expect("one of 50 seeds is decided")
+    }
+
+    pub fn plain(&self) -> PlainForward {
+        let [x, w, gamma, beta, _] = &self.wide;
+        plain::forward(&self.shape, x, w, gamma, beta, f64::from(EPS))
+    }
+
+    pub fn forward(&self) -> (Vec<f32>, Saved) {
+        let [x, w, gamma, beta, _] = &self.narrow;
+        let mut out = vec![f32::NAN; self.shape.output_len()];
+        let saved = kshot_kernels::forward(&self.shape, x, w, gamma, beta, EPS, &mut out);
+        (out, saved)
+    }
+
+    pub fn backward(&self, saved: &Saved, want_input: bool) -> Gradients {
+        let [x, w, gamma, _, dout] = &self.narrow;
+        kshot_kernels::backward(&self.shape, x, w, gamma, saved, dout, want_input)
+    }
+
+    pub fn infer(&self) -> Vec<f32> {
+        let [x, w, scale, shift, _] = &self.narrow;
+        let mut out = vec![f32::NAN; self.shape.output_len()];
+        kshot_kernels::infer(&self.shape, x, w, scale, shift, &mut out);
+        out
+    }
+
+    /// Whether no window's winner and no activation's side hangs on less than rounding.
+    pub fn is_decided(&self, plain: &PlainForward) -> bool {
+        let shape = &self.shape;
+        let (co, cw) = (shape.c_out, shape.conv_width());
+        let pixels = shape.conv_height() * cw;
+        let (gamma, beta) = (&self.wide[2], &self.wide[3]);
+        let z = |at: usize| {
+            let group = at / co / pixels / (shape.images / shape.groups);
+            let s = group * co + at % co;
+            let normal = (plain.y[at] - plain.mean[s]) * plain.inverse[s];
+            if shape.norm {
+                gamma[at % co] * normal + beta[at % co]
+            } else {
+                plain.y[at] + beta[at % co]
+            }
+        };
+        plain.source.iter().enumerate().all(|(i, source)| {
+            let first = if shape.pool {
+                let (o, j, rest) = (i % co, i / co % shape.out_width(), i / co / shape.out_width());
+                let (i, image) = (rest % shape.out_height(), rest / shape.out_height());
+                ((image * shape.conv_height() + 2 * i) * cw + 2 * j) * co + o
+            } else {
+                *source
+            };
+            let offsets: &[usize] = if shape.pool {
+                &[0, co, cw * co, (cw + 1) * co]
+            } else {
+                &[0]
+            };
+            let close = |at: usize| at != *source && (z(at) - z(*source)).abs() < 1e-5;
+            z(*source).abs() > 1e-5 && !offsets.iter().any(|offset| close(first + offset))
+        })
+    }
+}
+
+/// The instruction sets of this machine.
+pub fn levels() -> impl Iterator<Item = SimdLevel> {
+    SimdLevel::ALL.into_iter().filter(|level| level.is_available())
+}
+
+/// A shape as encoders have it, with the given sizes.
+pub fn block(images: usize, side: usize, c_in: usize, c_out: usize) -> BlockShape {
+    BlockShape {
+        images,
+        height: side,
+        width: side,
+        c_in,
+        c_out,
+        kernel: 3,
+        padding: 1,
+        pool: true,
+        norm: true,
+        groups: 1,
+        activation: Activation::Relu,
+    }
 }
