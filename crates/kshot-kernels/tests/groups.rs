@@ -16,7 +16,7 @@ fn agree(what: &str, together: &[f32], apart: &[f32]) -> Result<(), TestCaseErro
     Ok(())
 }
 
-fn part<'a>(values: &'a [f32], group: usize, groups: usize) -> &'a [f32] {
+fn part(values: &[f32], group: usize, groups: usize) -> &[f32] {
     &values[group * (values.len() / groups)..][..values.len() / groups]
 }
 

@@ -12,6 +12,7 @@ use crate::eval::{self, Accuracy, Answered};
 use crate::learner::Learner;
 use crate::norm::Norm;
 use crate::sampler::{Sampler, TaskRange};
+use crate::settings::Settings;
 
 /// Test episodes are drawn below this seed and the evaluation's own.
 const EVALUATION_SEED: u64 = 0x7465_7374;
@@ -75,6 +76,23 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// The test that `settings` describe, on one part of `dataset`.
+    ///
+    /// # Errors
+    /// None after [`Settings::resolve`].
+    pub fn of(settings: &Settings, dataset: Arc<dyn Dataset>, part: Part) -> Result<Self, Error> {
+        Ok(Self {
+            method: settings.method.name.to_owned(),
+            encoder: settings.encoder.name.to_owned(),
+            dataset,
+            part,
+            tasks: settings.test_tasks()?,
+            episodes: settings.core.integer("test-episodes") as u64,
+            seed: settings.seed(),
+            norm: settings.norm(),
+        })
+    }
+
     /// The source of its episodes.
     ///
     /// # Errors

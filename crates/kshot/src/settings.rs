@@ -4,6 +4,8 @@
 //! come from [`SETTINGS`] and from what the chosen method, dataset and encoder declare. A layer is
 //! a map of names to values as text; later layers win.
 
+mod table;
+
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -14,220 +16,14 @@ use crate::encoder::{self, EncoderSpec};
 use crate::error::Error;
 use crate::method::{self, MethodSpec};
 use crate::norm::Norm;
-use crate::options::{OptionKind, OptionSpec, Options};
+use crate::options::{OptionSpec, Options};
 use crate::sampler::TaskRange;
 use crate::schedule::Schedule;
 
+pub use table::SETTINGS;
+
 /// Names and values as text.
 pub type Layer = BTreeMap<String, String>;
-
-const fn setting(
-    name: &'static str,
-    kind: OptionKind,
-    default: &'static str,
-    help: &'static str,
-) -> OptionSpec {
-    OptionSpec {
-        name,
-        kind,
-        default,
-        help,
-    }
-}
-
-/// The settings that every training has. `auto` stands for a value that follows from others.
-pub static SETTINGS: &[OptionSpec] = &[
-    setting("method", OptionKind::Text, "prototypical", "the method"),
-    setting(
-        "data",
-        OptionKind::Text,
-        "glyphs",
-        "dataset: glyphs, omniglot, folder:DIR",
-    ),
-    setting(
-        "data-dir",
-        OptionKind::Text,
-        "",
-        "where real datasets lie (also KSHOT_DATA)",
-    ),
-    setting(
-        "split",
-        OptionKind::Text,
-        "auto",
-        "how the classes are divided: official, vinyals, ...",
-    ),
-    setting(
-        "image-size",
-        OptionKind::Text,
-        "auto",
-        "side of the square images in pixels",
-    ),
-    setting("channels", OptionKind::Text, "auto", "1 grey or 3 colour"),
-    setting("encoder", OptionKind::Text, "conv4", "the encoder"),
-    setting(
-        "way",
-        OptionKind::Range(1, 10_000),
-        "20",
-        "classes per training episode, N or LOW-HIGH",
-    ),
-    setting(
-        "shot",
-        OptionKind::Range(1, 10_000),
-        "1",
-        "labelled examples per class, K or LOW-HIGH",
-    ),
-    setting("query", OptionKind::Integer(1, 10_000), "5", "queries per class"),
-    setting(
-        "within-alphabet",
-        OptionKind::Flag,
-        "false",
-        "draw each training episode from one alphabet",
-    ),
-    setting(
-        "episodes",
-        OptionKind::Integer(0, 1_000_000_000),
-        "2000",
-        "training episodes",
-    ),
-    setting(
-        "meta-batch",
-        OptionKind::Integer(1, 10_000),
-        "1",
-        "episodes per weight update",
-    ),
-    setting(
-        "lr",
-        OptionKind::Number(0.0, 10.0),
-        "0.001",
-        "learning rate of Adam",
-    ),
-    setting(
-        "schedule",
-        OptionKind::Choice(&["constant", "halving", "cosine"]),
-        "cosine",
-        "learning rate over time",
-    ),
-    setting(
-        "halve-every",
-        OptionKind::Integer(1, 1_000_000_000),
-        "2000",
-        "episodes between halvings",
-    ),
-    setting(
-        "average",
-        OptionKind::Number(0.0, 0.999_999),
-        "0",
-        "decay of a running average of the weights, 0 for none",
-    ),
-    setting(
-        "rotate",
-        OptionKind::Number(0.0, 180.0),
-        "0",
-        "augmentation: rotation within ± degrees",
-    ),
-    setting(
-        "shear",
-        OptionKind::Number(0.0, 1.0),
-        "0",
-        "augmentation: shear within ±",
-    ),
-    setting(
-        "scale",
-        OptionKind::Number(0.0, 0.9),
-        "0",
-        "augmentation: size within a factor of 1 ±",
-    ),
-    setting(
-        "shift",
-        OptionKind::Number(0.0, 14.0),
-        "0",
-        "augmentation: shift within ± 28ths of the side",
-    ),
-    setting(
-        "val-way",
-        OptionKind::Text,
-        "auto",
-        "classes per validation episode; auto: as in training, at most 20",
-    ),
-    setting(
-        "val-shot",
-        OptionKind::Text,
-        "auto",
-        "labelled examples per class in validation; auto: as in training",
-    ),
-    setting(
-        "val-query",
-        OptionKind::Integer(1, 10_000),
-        "5",
-        "queries per class in validation",
-    ),
-    setting(
-        "val-episodes",
-        OptionKind::Integer(1, 1_000_000),
-        "100",
-        "episodes of each validation, always the same ones",
-    ),
-    setting(
-        "val-interval",
-        OptionKind::Integer(1, 1_000_000_000),
-        "500",
-        "training episodes between validations",
-    ),
-    setting(
-        "patience",
-        OptionKind::Integer(0, 1_000_000),
-        "0",
-        "stop after so many validations without a better one, 0 never",
-    ),
-    setting(
-        "report-interval",
-        OptionKind::Integer(1, 1_000_000_000),
-        "25",
-        "training episodes between lines of trace.jsonl",
-    ),
-    setting(
-        "test-way",
-        OptionKind::Text,
-        "auto",
-        "classes per test episode at the end; auto: as in validation",
-    ),
-    setting(
-        "test-shot",
-        OptionKind::Text,
-        "auto",
-        "labelled examples per class in the test; auto: as in validation",
-    ),
-    setting(
-        "test-query",
-        OptionKind::Integer(1, 10_000),
-        "5",
-        "queries per class in the test",
-    ),
-    setting(
-        "test-episodes",
-        OptionKind::Integer(1, 1_000_000),
-        "1000",
-        "episodes of the test at the end",
-    ),
-    setting(
-        "norm",
-        OptionKind::Choice(&["running", "episode"]),
-        "running",
-        "whose statistics normalise in evaluation",
-    ),
-    setting(
-        "seed",
-        OptionKind::Integer(0, i64::MAX),
-        "1",
-        "seed of everything random",
-    ),
-    setting(
-        "device",
-        OptionKind::Text,
-        "flex",
-        "where the tensors live: flex (CPU), or a device feature of this build",
-    ),
-];
 
 /// A training's settings, checked, with the registry entries that they name.
 #[derive(Clone)]

@@ -89,16 +89,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     }
     let dataset = common::open_dataset(&settings)?;
     let learner = model::with_weights(&settings, dataset.shape(), &checkpoint.weights, &path)?;
-    let evaluation = Evaluation {
-        method: settings.method.name.to_owned(),
-        encoder: settings.encoder.name.to_owned(),
-        dataset,
-        part,
-        tasks: settings.test_tasks()?,
-        episodes: settings.core.integer("test-episodes") as u64,
-        seed: settings.seed(),
-        norm: settings.norm(),
-    };
+    let evaluation = Evaluation::of(&settings, dataset, part)?;
     let (record, _) = evaluate(&evaluation, learner.as_ref(), &Interrupt::listen()?)?;
     if matches.get_flag("json") {
         return common::print_json(&record);

@@ -257,16 +257,7 @@ fn finish(settings: &Settings, folder: &Path, interrupt: &Interrupt, json: bool)
     let (checkpoint, path, _) = run::open(folder)?;
     let dataset = common::open_dataset(settings)?;
     let learner = model::with_weights(settings, dataset.shape(), &checkpoint.weights, &path)?;
-    let evaluation = Evaluation {
-        method: settings.method.name.to_owned(),
-        encoder: settings.encoder.name.to_owned(),
-        dataset,
-        part: Part::Test,
-        tasks: settings.test_tasks()?,
-        episodes: settings.core.integer("test-episodes") as u64,
-        seed: settings.seed(),
-        norm: settings.norm(),
-    };
+    let evaluation = Evaluation::of(settings, dataset, Part::Test)?;
     let (record, findings) = super::eval::evaluate(&evaluation, learner.as_ref(), interrupt)?;
     let report = Report::gather(&Sources {
         learner: learner.as_ref(),

@@ -3,6 +3,20 @@
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::Preset;
+
+/// The protocol under which all methods can be compared.
+pub const STRICT: Preset = Preset {
+    name: "strict",
+    summary: "official 30/20 alphabet split, no rotated test classes, running statistics",
+    settings: &[
+        ("data", "omniglot"),
+        ("split", "official"),
+        ("rotations", "train"),
+        ("norm", "running"),
+    ],
+};
+
 /// 1 where example i has label k: `[examples, n_way]`.
 pub fn one_hot(labels: &[usize], n_way: usize, device: &Device) -> Tensor<2> {
     let mut values = vec![0.0f32; labels.len() * n_way];

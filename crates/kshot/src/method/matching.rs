@@ -22,7 +22,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 use rand::seq::SliceRandom;
 
-use super::common::{negative_log_likelihood, one_hot, unit};
+use super::common::{STRICT, negative_log_likelihood, one_hot, unit};
 use super::{Batch, Family, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
 use crate::encoder::Encoder;
 use crate::episode::Support;
@@ -77,16 +77,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 ("query", "5"),
             ],
         },
-        Preset {
-            name: "strict",
-            summary: "official 30/20 alphabet split, no rotated test classes, running statistics",
-            settings: &[
-                ("data", "omniglot"),
-                ("split", "official"),
-                ("rotations", "train"),
-                ("norm", "running"),
-            ],
-        },
+        STRICT,
     ],
     build,
 };

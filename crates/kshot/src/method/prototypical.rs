@@ -51,28 +51,58 @@ pub static SPEC: MethodSpec = MethodSpec {
     presets: &[
         Preset {
             name: "paper",
-            summary: "the paper's Omniglot protocol: Vinyals split, rotated classes everywhere, 60-way, \
+            summary: "the paper's Omniglot protocol to the letter: Vinyals' split, rotated classes everywhere, 60-way, \
                       5 queries, Adam 1e-3 halved every 2,000 episodes (give --shot as the test's)",
             settings: &[
                 ("data", "omniglot"),
                 ("split", "vinyals"),
                 ("rotations", "all"),
+                ("train-on", "trainval"),
                 ("way", "60"),
                 ("query", "5"),
-                ("lr", "0.001"),
+                ("episodes", "20000"),
                 ("schedule", "halving"),
                 ("halve-every", "2000"),
+                ("average", "0"),
+            ],
+        },
+        Preset {
+            name: "tuned",
+            summary: "the paper's protocol with another training: affine augmentation, a cosine schedule and the \
+                      average of the weights",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "vinyals"),
+                ("rotations", "all"),
+                ("train-on", "trainval"),
+                ("way", "60"),
+                ("query", "5"),
+                ("episodes", "12000"),
+                ("average", "0.999"),
+                ("rotate", "10"),
+                ("shear", "0.15"),
+                ("scale", "0.15"),
+                ("shift", "2"),
+                ("val-interval", "1000"),
             ],
         },
         Preset {
             name: "strict",
-            summary: "official 30/20 alphabet split, no rotated test classes, running statistics",
+            summary: "the tuned training under the strict protocol: official 30/20 alphabet split, no rotated test \
+                      classes, the validation alphabets held out, running statistics",
             settings: &[
                 ("data", "omniglot"),
                 ("split", "official"),
                 ("rotations", "train"),
                 ("way", "60"),
                 ("query", "5"),
+                ("episodes", "12000"),
+                ("average", "0.999"),
+                ("rotate", "10"),
+                ("shear", "0.15"),
+                ("scale", "0.15"),
+                ("shift", "2"),
+                ("val-interval", "1000"),
                 ("norm", "running"),
             ],
         },

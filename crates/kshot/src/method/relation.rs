@@ -17,7 +17,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::activation::{log_sigmoid, relu, sigmoid};
 
-use super::common::{class_sums, one_hot};
+use super::common::{STRICT, class_sums, one_hot};
 use super::{Batch, Family, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
 use crate::block::ConvBlock;
 use crate::data::ImageShape;
@@ -57,16 +57,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 ("query", "19"),
             ],
         },
-        Preset {
-            name: "strict",
-            summary: "official 30/20 alphabet split, no rotated test classes, running statistics",
-            settings: &[
-                ("data", "omniglot"),
-                ("split", "official"),
-                ("rotations", "train"),
-                ("norm", "running"),
-            ],
-        },
+        STRICT,
     ],
     build,
 };

@@ -18,7 +18,7 @@ use burn::module::Module;
 use burn::tensor::activation::log_sigmoid;
 use burn::tensor::{Int, Tensor};
 
-use super::common::{one_hot, unit};
+use super::common::{STRICT, one_hot, unit};
 use super::{Batch, Family, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
 use crate::encoder::Encoder;
 use crate::episode::Support;
@@ -69,16 +69,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 ("shift", "2"),
             ],
         },
-        Preset {
-            name: "strict",
-            summary: "official 30/20 alphabet split, no rotated test classes, running statistics",
-            settings: &[
-                ("data", "omniglot"),
-                ("split", "official"),
-                ("rotations", "train"),
-                ("norm", "running"),
-            ],
-        },
+        STRICT,
     ],
     build,
 };
