@@ -1,15 +1,18 @@
 //! kshot's side of the speed comparison: the same tasks and flags as `bench/peers/step.py`, one JSON line.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::{Parser, ValueEnum};
-use kshot::data::ImageShape;
+use kshot::augment::Augment;
+use kshot::data::{ImageShape, Part};
 use kshot::episode::{self, Episode, TaskShape};
 use kshot::learner::Learner;
 use kshot::norm::Norm;
 use kshot::optimizer::Adam;
+use kshot::sampler::Sampler;
 use kshot::settings::Settings;
 use kshot::{model, random};
 use rand::RngExt;
@@ -25,6 +28,8 @@ enum Task {
     Infer,
     /// A Prototypical training step on ResNet-12, 84x84x3.
     Resnet12,
+    /// Drawing an episode of generated glyphs on one thread, with affine augmentation.
+    Sample,
 }
 
 /// Measures one task.
@@ -68,6 +73,7 @@ fn main() -> Result<()> {
         n_query: arguments.query,
     };
     let (images, seconds) = match arguments.task {
+        Task::Sample => (task.n_support() + task.n_queries(), sample(task, &arguments)?),
         Task::Infer => (arguments.images, infer(learner.as_ref(), image, &arguments)?),
         _ => (
             task.n_support() + task.n_queries(),
@@ -96,6 +102,24 @@ fn train(learner: &mut dyn Learner, episode: &Episode, arguments: &Arguments) ->
         let step = learner.meta_step(episode)?;
         optimizer.step(1e-3, &mut values, step.gradients);
         learner.write(&values);
+        Ok(())
+    })
+}
+
+fn sample(task: TaskShape, arguments: &Arguments) -> Result<Vec<f64>> {
+    let settings = Settings::resolve(&[])?;
+    let dataset = Arc::from((settings.dataset.open)(&settings.open_request()?)?);
+    let augment = Augment {
+        rotate: 10.0,
+        shear: 0.15,
+        scale: 0.15,
+        shift: 2.0,
+    };
+    let sampler = Sampler::new(dataset, Part::Train, task.into(), 1, false, augment)?;
+    let mut index = 0;
+    repeat(arguments, || {
+        index += 1;
+        sampler.episode(index)?;
         Ok(())
     })
 }
