@@ -6,12 +6,13 @@ use rayon::prelude::*;
 
 use crate::buffer::Buffer;
 use crate::dispatch::{Kernels, kernels};
-use crate::engine::{Convolver, Differentiator, Engine, Weight, Weights};
-use crate::kernels::patches::Winners;
+use crate::engine::{Convolver, Differentiator, Engine};
 use crate::parameters::{Parameters, collect};
-use crate::plan::{Bordered, Chunk, Layout, chunks, split};
+use crate::patches::{WinnerSums, winner_sums};
+use crate::plan::{Chunk, Layout, chunks, split};
 use crate::saved::Saved;
 use crate::shape::{BlockShape, padded_channels};
+use crate::weight::{Weight, Weights};
 
 /// Gradients with respect to a block's inputs.
 #[derive(Clone, Debug)]
@@ -101,15 +102,6 @@ struct Factors {
     c: Buffer,
 }
 
-/// For one group: sums over the windows' winners of the arriving gradient alone and times what the convolution's
-/// window saw there, less the patches' shift.
-struct WinnerSums {
-    /// `[c_out]`
-    gradient: Vec<f64>,
-    /// `[taps, c_out]`
-    products: Vec<f64>,
-}
-
 struct Pass<'a> {
     shape: &'a BlockShape,
     layout: Layout,
@@ -129,75 +121,24 @@ struct Pass<'a> {
 impl Pass<'_> {
     /// See [`WinnerSums`]; one per group.
     fn winners(&self) -> Vec<WinnerSums> {
-        let (shape, layout, saved) = (self.shape, &self.layout, self.saved);
-        let (channels, co, x_len) = (layout.c_out, shape.c_out, shape.image_len());
-        let taps = shape.kernel * shape.kernel * shape.c_in;
-        let winners = Winners {
-            size: layout.out,
-            pool: shape.pool,
-            kernel: shape.kernel,
-            channels: shape.c_in,
-            x_row: layout.bordered.1 * shape.c_in,
-        };
-        let pixels = layout.pixels(shape, layout.out.0);
-        let parts: Vec<Buffer> = self
-            .chunks
-            .par_iter()
-            .map(|chunk| {
-                let mut part = Buffer::zeroed((taps + 1) * channels);
-                let (dw, sums) = part.split_at_mut(taps * channels);
-                let shift = &saved.patches[chunk.group].shift;
-                let mut bordered = Bordered::new((shape.height, shape.width), shape.padding, shape.c_in);
-                bordered.shift_zeros(shift);
-                let mut shifted = Buffer::take(x_len);
-                for image in chunk.start..chunk.end {
-                    let from = &self.x[image * x_len..][..x_len];
-                    let shifts = shift.iter().cycle();
-                    for ((to, from), shift) in shifted.iter_mut().zip(from).zip(shifts) {
-                        *to = from - shift;
-                    }
-                    let x = bordered.fill(&shifted);
-                    let codes = saved.codes.as_bytes()[image * layout.out_len()..].as_ptr();
-                    let dout = self.dout[image * shape.out_image_len()..].as_ptr();
-                    let to = (dw.as_mut_ptr(), sums.as_mut_ptr());
-                    // SAFETY: `x` with its border, image number `image` of the maps, and sums of their sizes.
-                    unsafe { (self.kernels.gather)((&winners, &pixels), x.as_ptr(), (codes, dout), to) };
-                }
-                part
-            })
-            .collect();
-        let empty = || WinnerSums {
-            gradient: vec![0.0; co],
-            products: vec![0.0; taps * co],
-        };
-        let mut groups: Vec<WinnerSums> = (0..shape.groups).map(|_| empty()).collect();
-        for (chunk, part) in self.chunks.iter().zip(&parts) {
-            let WinnerSums { gradient, products } = &mut groups[chunk.group];
-            let (dw, sums) = part.split_at(taps * channels);
-            gradient
-                .iter_mut()
-                .zip(sums)
-                .for_each(|(to, v)| *to += f64::from(*v));
-            for (to, from) in products.chunks_exact_mut(co).zip(dw.chunks_exact(channels)) {
-                to.iter_mut().zip(from).for_each(|(to, v)| *to += f64::from(*v));
-            }
-        }
-        groups
+        let codes = self.saved.codes.as_bytes();
+        let (patches, maps) = (&self.saved.patches, (codes, self.dout));
+        winner_sums(
+            self.shape,
+            &self.layout,
+            self.kernels,
+            &self.chunks,
+            patches,
+            self.x,
+            maps,
+        )
     }
 
     /// As [`Self::sums`], from the sums over the winners.
     fn sums_from_patches(&self, winners: &[WinnerSums]) -> Vec<Sums> {
-        let (co, saved) = (self.shape.c_out, self.saved);
         let of_group = |(group, winners): (usize, &WinnerSums)| {
-            let (patches, w) = (&saved.patches[group], self.parameters.w(group));
-            let mut gamma = vec![0.0; co];
-            for (t, products) in winners.products.chunks_exact(co).enumerate() {
-                for o in 0..co {
-                    let centred = products[o] - patches.mean(t) * winners.gradient[o];
-                    gamma[o] += f64::from(w[t * co + o]) * centred;
-                }
-            }
-            let inverse = &saved.inverse[group * self.layout.c_out..];
+            let mut gamma = winners.dot(self.parameters.w(group));
+            let inverse = &self.saved.inverse[group * self.layout.c_out..];
             gamma
                 .iter_mut()
                 .zip(inverse)
@@ -220,8 +161,7 @@ impl Pass<'_> {
                 let at = group * channels + o;
                 let (a, b) = (f64::from(factors.a[at]), f64::from(factors.b[at]));
                 for (t, covariance) in patches.covariance(w, o).into_iter().enumerate() {
-                    let centred = winners.products[t * co + o] - patches.mean(t) * winners.gradient[o];
-                    dw[t * co + o] = a * centred + b * patches.positions() * covariance;
+                    dw[t * co + o] = a * winners.products[t * co + o] + b * patches.positions() * covariance;
                 }
             }
             dw

@@ -6,9 +6,9 @@ use crate::buffer::Buffer;
 use crate::dispatch::Kernels;
 use crate::kernels::direct::Conv;
 use crate::kernels::winograd::Tiling;
-use crate::parameters::Parameters;
-use crate::plan::{Bordered, Layout, widen};
+use crate::plan::{Bordered, Layout};
 use crate::shape::{BlockShape, CHANNEL_STEP};
+use crate::weight::Weight;
 
 /// How a convolution is computed. It follows from the shape alone, so that bits do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,142 +51,6 @@ impl Engine {
             block: (WANTED_PRODUCTS / products).clamp(1, 64),
         }
     }
-}
-
-/// The weight as an engine wants it, for a whole batch.
-pub enum Weight {
-    /// `[taps, c_in, channels]`
-    Direct(Buffer),
-    /// Transformed.
-    Winograd(Buffer),
-}
-
-impl Weight {
-    /// For the forward pass.
-    pub fn forward(
-        shape: &BlockShape,
-        layout: &Layout,
-        kernels: &Kernels,
-        engine: Engine,
-        w: &[f32],
-    ) -> Self {
-        match engine {
-            Engine::Direct => Self::Direct(widen(w, shape.c_out, layout.c_out)),
-            Engine::Winograd { .. } => Self::transformed(kernels, (shape.c_in, shape.c_out), w),
-        }
-    }
-
-    /// For the input gradient.
-    pub fn backward(
-        shape: &BlockShape,
-        layout: &Layout,
-        kernels: &Kernels,
-        engine: Engine,
-        w: &[f32],
-    ) -> Self {
-        match engine {
-            Engine::Direct => Self::Direct(flip(shape, layout, w)),
-            Engine::Winograd { .. } => {
-                Self::transformed(kernels, (shape.c_out, shape.c_in), &transpose(shape, w))
-            }
-        }
-    }
-
-    fn transformed(kernels: &Kernels, channels: (usize, usize), w: &[f32]) -> Self {
-        let mut u = Buffer::take(Tiling::u_len(channels));
-        // SAFETY: `w` has nine taps of these channels, which are multiples of 16, and `u` room for the result.
-        unsafe { (kernels.transform_weight)(channels, w.as_ptr(), u.as_mut_ptr()) };
-        Self::Winograd(u)
-    }
-
-    fn as_ptr(&self) -> *const f32 {
-        match self {
-            Self::Direct(buffer) | Self::Winograd(buffer) => buffer.as_ptr(),
-        }
-    }
-}
-
-/// How a [`Weight`] is made of a plain one.
-pub type Form = fn(&BlockShape, &Layout, &Kernels, Engine, &[f32]) -> Weight;
-
-/// The weight of a batch in one form: the one that all groups share, or a group's own when it is asked for.
-pub struct Weights<'a> {
-    shared: Option<Weight>,
-    own: Box<dyn Fn(usize) -> Weight + Sync + 'a>,
-}
-
-impl<'a> Weights<'a> {
-    pub fn new(
-        shape: &'a BlockShape,
-        kernels: &'static Kernels,
-        engine: Engine,
-        form: Form,
-        parameters: Parameters<'a>,
-    ) -> Self {
-        let layout = Layout::of(shape);
-        let own = move |group| form(shape, &layout, kernels, engine, parameters.w(group));
-        Self {
-            shared: (!parameters.per_group()).then(|| own(0)),
-            own: Box::new(own),
-        }
-    }
-
-    /// The weight of a group.
-    pub fn of(&self, group: usize) -> Held<'_> {
-        self.shared
-            .as_ref()
-            .map_or_else(|| Held::Own((self.own)(group)), Held::Shared)
-    }
-}
-
-/// A shared weight or one's own.
-pub enum Held<'a> {
-    Shared(&'a Weight),
-    Own(Weight),
-}
-
-impl std::ops::Deref for Held<'_> {
-    type Target = Weight;
-    fn deref(&self) -> &Weight {
-        match self {
-            Self::Shared(weight) => weight,
-            Self::Own(weight) => weight,
-        }
-    }
-}
-
-/// Calls `to(c, o)` for all pairs of channels, in blocks that stay in the cache on both sides.
-fn each_pair((c_in, c_out): (usize, usize), mut to: impl FnMut(usize, usize)) {
-    for first in (0..c_in).step_by(16) {
-        for o in 0..c_out {
-            for c in first..(first + 16).min(c_in) {
-                to(c, o);
-            }
-        }
-    }
-}
-
-/// The weight for the convolution that gives the input gradient: `[kernel, kernel, c_out, c_in]`, both
-/// window axes reversed, channels rounded up.
-fn flip(shape: &BlockShape, layout: &Layout, w: &[f32]) -> Buffer {
-    let (taps, ci, co) = (shape.kernel * shape.kernel, shape.c_in, shape.c_out);
-    let mut flipped = Buffer::zeroed(taps * layout.c_out * layout.c_in);
-    for tap in 0..taps {
-        let to = &mut flipped[(taps - 1 - tap) * layout.c_out * layout.c_in..];
-        let from = &w[tap * ci * co..];
-        each_pair((ci, co), |c, o| to[o * layout.c_in + c] = from[c * co + o]);
-    }
-    flipped
-}
-
-/// `[taps, c_out, c_in]`
-fn transpose(shape: &BlockShape, w: &[f32]) -> Buffer {
-    let (ci, co) = (shape.c_in, shape.c_out);
-    let mut transposed = Buffer::take(w.len());
-    for (to, from) in transposed.chunks_exact_mut(ci * co).zip(w.chunks_exact(ci * co)) {
-        each_pair((ci, co), |c, o| to[o * ci + c] = from[c * co + o]);
-    }
-    transposed
 }
 
 /// One thread's means to convolve images.
@@ -503,16 +367,6 @@ mod tests {
         groups: 1,
         activation: Activation::Identity,
     };
-
-    #[test]
-    fn flipping_twice_gives_the_weight_again() {
-        let w: Vec<f32> = (0..SHAPE.weight_len()).map(|i| i as f32).collect();
-        let layout = Layout::of(&SHAPE);
-        let flipped = flip(&SHAPE, &layout, &w);
-        assert_ne!(flipped[..], w[..]);
-        assert_eq!(flip(&SHAPE, &layout, &flipped)[..], w[..]);
-        assert_eq!(flipped[0], w[8 * 256]);
-    }
 
     #[test]
     fn winograd_is_chosen_where_it_saves_work() {

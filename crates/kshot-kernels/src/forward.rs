@@ -6,13 +6,14 @@ use rayon::prelude::*;
 
 use crate::buffer::Buffer;
 use crate::dispatch::{Kernels, kernels};
-use crate::engine::{Convolver, Engine, Weight, Weights};
+use crate::engine::{Convolver, Engine};
 use crate::parameters::Parameters;
 use crate::patches::{self, Patches};
 use crate::plan::{Chunk, Layout, chunks, split};
 use crate::saved::Saved;
 use crate::shape::BlockShape;
 use crate::statistics::Moments;
+use crate::weight::{Weight, Weights};
 
 /// The training forward pass.
 ///
@@ -132,7 +133,7 @@ fn run_forward(
         return saved;
     }
     if shape.norm {
-        saved.patches = pass.patches();
+        saved.patches = Patches::of_batch(shape, &pass.layout, pass.kernels, &pass.chunks, x);
         for group in 0..shape.groups {
             let patches = saved.patches[group].clone();
             let w = parameters.w(group);
@@ -219,31 +220,6 @@ impl<'a> Pass<'a> {
     fn images(&self, chunk: &Chunk) -> &[f32] {
         let len = self.shape.image_len();
         &self.x[chunk.start * len..chunk.end * len]
-    }
-
-    /// Statistics of the input's patches, per group.
-    fn patches(&self) -> Vec<Patches> {
-        let shape = self.shape;
-        let group_len = shape.images_per_group() * shape.image_len();
-        let mut groups: Vec<Patches> = self
-            .x
-            .chunks_exact(group_len)
-            .map(|images| Patches::empty(shape, patches::shift(shape, &images[..shape.image_len()])))
-            .collect();
-        let parts: Vec<Patches> = self
-            .chunks
-            .par_iter()
-            .map(|chunk| {
-                let mut part = groups[chunk.group].clone();
-                part.add(shape, &self.layout, self.kernels, self.images(chunk));
-                part
-            })
-            .collect();
-        for (chunk, part) in self.chunks.iter().zip(&parts) {
-            groups[chunk.group].merge(part);
-        }
-        groups.iter_mut().for_each(Patches::settle);
-        groups
     }
 
     /// Fills `y`, the pooled map, the winners' numbers and the statistics.

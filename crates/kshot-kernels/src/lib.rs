@@ -15,6 +15,7 @@ mod shape;
 mod simd;
 mod statistics;
 mod tangent;
+mod weight;
 
 pub use backward::{Gradients, backward};
 pub use buffer::release_memory;

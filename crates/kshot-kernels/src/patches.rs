@@ -13,10 +13,12 @@
 //! an encoder. The sums are taken of `p − shift`, where `shift` is near the mean, so that a variance that is small
 //! beside the mean isn't lost.
 
+use rayon::prelude::*;
+
 use crate::buffer::Buffer;
 use crate::dispatch::Kernels;
-use crate::kernels::patches::Planes;
-use crate::plan::Layout;
+use crate::kernels::patches::{Planes, Winners};
+use crate::plan::{Bordered, Chunk, Layout};
 use crate::shape::BlockShape;
 
 /// Most taps for which this is done.
@@ -32,7 +34,7 @@ fn taps(shape: &BlockShape) -> usize {
 }
 
 /// What is subtracted from each input channel: its mean over the first of a group's images.
-pub fn shift(shape: &BlockShape, image: &[f32]) -> Vec<f32> {
+fn shift(shape: &BlockShape, image: &[f32]) -> Vec<f32> {
     let mut sums = vec![0.0f64; shape.c_in];
     for pixel in image.chunks_exact(shape.c_in) {
         sums.iter_mut()
@@ -47,7 +49,7 @@ pub fn shift(shape: &BlockShape, image: &[f32]) -> Vec<f32> {
 #[derive(Clone, Debug)]
 pub struct Patches {
     /// What was subtracted from each input channel before the sums were taken.
-    pub shift: Vec<f32>,
+    shift: Vec<f32>,
     positions: f64,
     /// `[taps]`
     sums: Vec<f64>,
@@ -56,8 +58,41 @@ pub struct Patches {
 }
 
 impl Patches {
+    /// Of the images of a batch, per group.
+    pub fn of_batch(
+        shape: &BlockShape,
+        layout: &Layout,
+        kernels: &Kernels,
+        chunks: &[Chunk],
+        x: &[f32],
+    ) -> Vec<Self> {
+        let image_len = shape.image_len();
+        let groups = x.chunks_exact(shape.images_per_group() * image_len);
+        let mut groups: Vec<Self> = groups
+            .map(|images| Self::empty(shape, shift(shape, &images[..image_len])))
+            .collect();
+        let parts: Vec<Self> = chunks
+            .par_iter()
+            .map(|chunk| {
+                let mut part = groups[chunk.group].clone();
+                part.add(
+                    shape,
+                    layout,
+                    kernels,
+                    &x[chunk.start * image_len..chunk.end * image_len],
+                );
+                part
+            })
+            .collect();
+        for (chunk, part) in chunks.iter().zip(&parts) {
+            groups[chunk.group].merge(part);
+        }
+        groups.iter_mut().for_each(Self::settle);
+        groups
+    }
+
     /// Of no images.
-    pub fn empty(shape: &BlockShape, shift: Vec<f32>) -> Self {
+    fn empty(shape: &BlockShape, shift: Vec<f32>) -> Self {
         let taps = taps(shape);
         Self {
             shift,
@@ -68,7 +103,7 @@ impl Patches {
     }
 
     /// Adds the patches of dense images.
-    pub fn add(&mut self, shape: &BlockShape, layout: &Layout, kernels: &Kernels, images: &[f32]) {
+    fn add(&mut self, shape: &BlockShape, layout: &Layout, kernels: &Kernels, images: &[f32]) {
         let (height, width) = layout.bordered;
         let planes = Planes {
             rows: layout.conv.0,
@@ -100,7 +135,7 @@ impl Patches {
     }
 
     /// Adds the sums of others of the same group.
-    pub fn merge(&mut self, other: &Self) {
+    fn merge(&mut self, other: &Self) {
         self.positions += other.positions;
         self.sums.iter_mut().zip(&other.sums).for_each(|(a, b)| *a += b);
         self.products
@@ -110,7 +145,7 @@ impl Patches {
     }
 
     /// After the last sum: from sums to means, from products to the covariance.
-    pub fn settle(&mut self) {
+    fn settle(&mut self) {
         let taps = self.sums.len();
         self.sums.iter_mut().for_each(|sum| *sum /= self.positions);
         for t in 0..taps {
@@ -120,11 +155,6 @@ impl Patches {
                 self.products[u * taps + t] = covariance;
             }
         }
-    }
-
-    /// Mean of tap `t` after the shift was subtracted.
-    pub fn mean(&self, t: usize) -> f64 {
-        self.sums[t]
     }
 
     /// Number of patches.
@@ -139,15 +169,130 @@ impl Patches {
         self.products.chunks_exact(taps).map(with).collect()
     }
 
+    /// Mean of output channel `o` of a weight.
+    pub fn mean(&self, w: &[f32], o: usize) -> f64 {
+        let co = w.len() / self.sums.len();
+        let shifts = self.shift.iter().cycle();
+        let terms = self.sums.iter().zip(shifts).enumerate();
+        terms
+            .map(|(t, (mean, shift))| f64::from(w[t * co + o]) * (mean + f64::from(*shift)))
+            .sum()
+    }
+
+    /// Covariance of output channel `o` of two weights.
+    pub fn covariance_between(&self, (first, second): (&[f32], &[f32]), o: usize) -> f64 {
+        let co = first.len() / self.sums.len();
+        let covariance = self.covariance(second, o);
+        covariance
+            .into_iter()
+            .enumerate()
+            .map(|(t, covariance)| f64::from(first[t * co + o]) * covariance)
+            .sum()
+    }
+
     /// Mean and variance of output channel `o`.
     pub fn moments(&self, w: &[f32], o: usize) -> (f64, f64) {
-        let (taps, co) = (self.sums.len(), w.len() / self.sums.len());
-        let weight = |t: usize| f64::from(w[t * co + o]);
-        let mean = |t: usize| self.sums[t] + f64::from(self.shift[t % self.shift.len()]);
-        let covariance = self.covariance(w, o);
-        let variance: f64 = (0..taps).map(|t| weight(t) * covariance[t]).sum();
+        let variance = self.covariance_between((w, w), o);
         // A NaN stays; a negative variance is rounding.
-        let variance = if variance < 0.0 { 0.0 } else { variance };
-        ((0..taps).map(|t| weight(t) * mean(t)).sum(), variance)
+        (self.mean(w, o), if variance < 0.0 { 0.0 } else { variance })
     }
+}
+
+/// For one group, sums over the winners of all windows: of the arriving gradient, and of its products with what the
+/// convolution's window sees there, less its mean.
+#[derive(Clone, Debug)]
+pub struct WinnerSums {
+    /// `[c_out]`
+    pub gradient: Vec<f64>,
+    /// `[taps, c_out]`
+    pub products: Vec<f64>,
+}
+
+impl WinnerSums {
+    /// Per output channel, the products times a weight summed over the taps: the sum of the gradient times the
+    /// convolution's output, less its mean.
+    pub fn dot(&self, w: &[f32]) -> Vec<f64> {
+        let co = self.gradient.len();
+        let mut sums = vec![0.0; co];
+        for (w, products) in w.chunks_exact(co).zip(self.products.chunks_exact(co)) {
+            for o in 0..co {
+                sums[o] += f64::from(w[o]) * products[o];
+            }
+        }
+        sums
+    }
+}
+
+/// [`WinnerSums`] per group, of the gradient `dout` at the output and the winners' `codes`.
+pub fn winner_sums(
+    shape: &BlockShape,
+    layout: &Layout,
+    kernels: &Kernels,
+    chunks: &[Chunk],
+    patches: &[Patches],
+    x: &[f32],
+    (codes, dout): (&[u8], &[f32]),
+) -> Vec<WinnerSums> {
+    let (channels, co, x_len, taps) = (layout.c_out, shape.c_out, shape.image_len(), taps(shape));
+    let winners = Winners {
+        size: layout.out,
+        pool: shape.pool,
+        kernel: shape.kernel,
+        channels: shape.c_in,
+        x_row: layout.bordered.1 * shape.c_in,
+    };
+    let pixels = layout.pixels(shape, layout.out.0);
+    let parts: Vec<Buffer> = chunks
+        .par_iter()
+        .map(|chunk| {
+            let mut part = Buffer::zeroed((taps + 1) * channels);
+            let (products, sums) = part.split_at_mut(taps * channels);
+            let shift = &patches[chunk.group].shift;
+            let mut bordered = Bordered::new((shape.height, shape.width), shape.padding, shape.c_in);
+            bordered.shift_zeros(shift);
+            let mut shifted = Buffer::take(x_len);
+            for image in chunk.start..chunk.end {
+                let from = x[image * x_len..][..x_len].iter().zip(shift.iter().cycle());
+                shifted
+                    .iter_mut()
+                    .zip(from)
+                    .for_each(|(to, (from, shift))| *to = from - shift);
+                let x = bordered.fill(&shifted);
+                let codes = codes[image * layout.out_len()..].as_ptr();
+                let dout = dout[image * shape.out_image_len()..].as_ptr();
+                let to = (products.as_mut_ptr(), sums.as_mut_ptr());
+                // SAFETY: `x` with its border, image number `image` of the maps, and sums of their sizes.
+                unsafe { (kernels.gather)((&winners, &pixels), x.as_ptr(), (codes, dout), to) };
+            }
+            part
+        })
+        .collect();
+    let empty = WinnerSums {
+        gradient: vec![0.0; co],
+        products: vec![0.0; taps * co],
+    };
+    let mut groups = vec![empty; shape.groups];
+    for (chunk, part) in chunks.iter().zip(&parts) {
+        let WinnerSums { gradient, products } = &mut groups[chunk.group];
+        let (of_products, sums) = part.split_at(taps * channels);
+        gradient
+            .iter_mut()
+            .zip(sums)
+            .for_each(|(to, v)| *to += f64::from(*v));
+        for (to, from) in products
+            .chunks_exact_mut(co)
+            .zip(of_products.chunks_exact(channels))
+        {
+            to.iter_mut().zip(from).for_each(|(to, v)| *to += f64::from(*v));
+        }
+    }
+    for (winners, patches) in groups.iter_mut().zip(patches) {
+        for (products, mean) in winners.products.chunks_exact_mut(co).zip(&patches.sums) {
+            products
+                .iter_mut()
+                .zip(&winners.gradient)
+                .for_each(|(p, gradient)| *p -= mean * gradient);
+        }
+    }
+    groups
 }

@@ -168,6 +168,27 @@ fn a_constant_far_from_zero_leaves_the_variance_right() {
 }
 
 #[test]
+fn a_norm_over_one_value_gives_beta_and_no_gradient() {
+    let shape = BlockShape {
+        pool: false,
+        padding: 0,
+        ..block(1, 3, 16, 16)
+    };
+    let case = Case::new(shape, 1);
+    for level in levels() {
+        with_simd_level(level, || {
+            let (out, saved) = case.forward();
+            let expected: Vec<f64> = case.wide[3].iter().map(|beta| beta.max(0.0)).collect();
+            assert!(error(&out, &expected) < TOLERANCE);
+            let found = case.backward(&saved, true);
+            assert!(error(&found.weight, &vec![0.0; shape.weight_len()]) < TOLERANCE);
+            assert!(error(&found.input.unwrap(), &vec![0.0; shape.input_len()]) < TOLERANCE);
+        })
+        .unwrap();
+    }
+}
+
+#[test]
 #[should_panic(expected = "elements of `w`")]
 fn a_slice_of_the_wrong_length_panics() {
     let case = Case::new(block(1, 4, 1, 1), 1);
