@@ -3,135 +3,38 @@
 //! `golden/prototypical.safetensors` was made by `bench/reference/prototypical.py`; its metadata says
 //! with which version, command and seed. Weights, images and every expected number come from there.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+#[path = "common/golden.rs"]
+mod golden;
 
 use burn::tensor::{Tensor, TensorData};
-use kshot::data::ImageShape;
-use kshot::episode::{Episode, Support, TaskShape};
-use kshot::learner::{Learner, Step, logits_on_host};
+use golden::{Golden, IMAGE, TASK, assert_close, assert_gradients, resolve};
+use kshot::episode::Support;
+use kshot::learner::{Learner, logits_on_host};
 use kshot::model;
 use kshot::named::Named;
 use kshot::norm::Norm;
-use kshot::settings::Settings;
-use safetensors::tensor::{Dtype, SafeTensors};
 
-const TASK: TaskShape = TaskShape {
-    n_way: 5,
-    n_shot: 2,
-    n_query: 3,
-};
-const IMAGE: ImageShape = ImageShape::square(28, 1);
-
-struct Golden {
-    arrays: HashMap<String, Named>,
-    path: PathBuf,
+fn read() -> Golden {
+    Golden::read("prototypical")
 }
 
-impl Golden {
-    fn read() -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/prototypical.safetensors");
-        let bytes = std::fs::read(&path).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let float = |bytes: &[u8]| f32::from_le_bytes(bytes.try_into().unwrap());
-        let arrays = file
-            .tensors()
-            .into_iter()
-            .filter(|(_, view)| view.dtype() == Dtype::F32)
-            .map(|(name, view)| {
-                let values = view.data().chunks_exact(4).map(float).collect();
-                (
-                    name.clone(),
-                    Named {
-                        name,
-                        shape: view.shape().to_vec(),
-                        values,
-                    },
-                )
-            });
-        Self {
-            arrays: arrays.collect(),
-            path,
+/// A learner with the file's weights and running statistics.
+fn learner(golden: &Golden, distance: &str) -> Box<dyn Learner> {
+    let settings = resolve(&[("filters", "16"), ("distance", distance)]);
+    let mut weights: Vec<Named> = golden
+        .arrays
+        .values()
+        .filter(|array| array.name.starts_with("encoder."))
+        .cloned()
+        .collect();
+    for block in 0..4 {
+        for (theirs, ours) in [("mean", "running_mean"), ("variance", "running_variance")] {
+            let mut array = golden.arrays[&format!("running.{block}.{theirs}")].clone();
+            array.name = format!("encoder.blocks.{block}.{ours}");
+            weights.push(array);
         }
     }
-
-    fn values(&self, name: &str) -> &[f32] {
-        &self
-            .arrays
-            .get(name)
-            .unwrap_or_else(|| panic!("golden file holds no `{name}`"))
-            .values
-    }
-
-    fn episode(&self) -> Episode {
-        let split = TASK.n_support() * IMAGE.len();
-        let images = self.values("images");
-        Episode {
-            task: TASK,
-            image: IMAGE,
-            support: images[..split].to_vec(),
-            query: images[split..].to_vec(),
-            classes: (0..TASK.n_way).collect(),
-            support_examples: vec![0; TASK.n_support()],
-            query_examples: vec![0; TASK.n_queries()],
-        }
-    }
-
-    /// A learner with the file's weights and running statistics.
-    fn learner(&self, distance: &str) -> Box<dyn Learner> {
-        let settings: BTreeMap<String, String> = [("filters", "16"), ("distance", distance)]
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .into();
-        let settings = Settings::resolve(&[&settings]).unwrap();
-        let mut weights: Vec<Named> = self
-            .arrays
-            .values()
-            .filter(|array| array.name.starts_with("encoder."))
-            .cloned()
-            .collect();
-        for block in 0..4 {
-            for (theirs, ours) in [("mean", "running_mean"), ("variance", "running_variance")] {
-                let mut array = self.arrays[&format!("running.{block}.{theirs}")].clone();
-                array.name = format!("encoder.blocks.{block}.{ours}");
-                weights.push(array);
-            }
-        }
-        model::with_weights(&settings, IMAGE, &weights, &self.path).unwrap()
-    }
-}
-
-/// Largest difference, relative to the largest expected magnitude.
-fn difference(found: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(found.len(), expected.len());
-    let scale = expected
-        .iter()
-        .fold(1e-12f32, |scale, value| scale.max(value.abs()));
-    found
-        .iter()
-        .zip(expected)
-        .fold(0.0f32, |worst, (a, b)| worst.max((a - b).abs()))
-        / scale
-}
-
-#[track_caller]
-fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32) {
-    let difference = difference(found, expected);
-    assert!(
-        difference <= tolerance,
-        "{what}: relative difference {difference:e}, allowed {tolerance:e}"
-    );
-}
-
-#[track_caller]
-fn assert_gradients(golden: &Golden, learner: &dyn Learner, step: &Step, prefix: &str) {
-    for (parameter, gradient) in learner.parameters().iter().zip(&step.gradients) {
-        assert_eq!(gradient.is_some(), parameter.trainable, "{}", parameter.name);
-        if let Some(gradient) = gradient {
-            let found = logits_on_host(gradient.clone());
-            let expected = golden.values(&format!("{prefix}.{}", parameter.name));
-            assert_close(&parameter.name, &found, expected, 1e-4);
-        }
-    }
+    model::with_weights(&settings, IMAGE, &weights, &golden.path).unwrap()
 }
 
 fn all_images(golden: &Golden, learner: &dyn Learner) -> Tensor<4> {
@@ -142,8 +45,8 @@ fn all_images(golden: &Golden, learner: &dyn Learner) -> Tensor<4> {
 
 #[test]
 fn loss_gradients_and_batch_statistics_agree_with_pytorch() {
-    let golden = Golden::read();
-    let learner = golden.learner("euclidean");
+    let golden = read();
+    let learner = learner(&golden, "euclidean");
     let step = learner.meta_step(&golden.episode()).unwrap();
     assert_close("loss", &[step.loss], golden.values("loss"), 1e-5);
     assert_gradients(&golden, learner.as_ref(), &step, "grad");
@@ -170,8 +73,8 @@ fn loss_gradients_and_batch_statistics_agree_with_pytorch() {
 
 #[test]
 fn embeddings_agree_with_pytorch_under_both_norms() {
-    let golden = Golden::read();
-    let learner = golden.learner("euclidean");
+    let golden = read();
+    let learner = learner(&golden, "euclidean");
     for (norm, name) in [
         (Norm::Episode, "embeddings"),
         (Norm::Running, "embeddings_running"),
@@ -183,8 +86,8 @@ fn embeddings_agree_with_pytorch_under_both_norms() {
 
 #[test]
 fn cosine_loss_and_gradients_agree_with_pytorch() {
-    let golden = Golden::read();
-    let learner = golden.learner("cosine");
+    let golden = read();
+    let learner = learner(&golden, "cosine");
     let step = learner.meta_step(&golden.episode()).unwrap();
     assert_close("loss", &[step.loss], golden.values("cosine.loss"), 1e-5);
     assert_gradients(&golden, learner.as_ref(), &step, "cosine.grad");
@@ -192,8 +95,8 @@ fn cosine_loss_and_gradients_agree_with_pytorch() {
 
 #[test]
 fn scores_are_the_negative_squared_distances_to_the_mean_embeddings() {
-    let golden = Golden::read();
-    let learner = golden.learner("euclidean");
+    let golden = read();
+    let learner = learner(&golden, "euclidean");
     let episode = golden.episode();
     let support: Support = episode.support_on(learner.device());
     let task = learner.adapt(&support, Norm::Running).unwrap();
