@@ -70,7 +70,7 @@ impl Answered {
     /// Share of the queries that were recognised.
     pub fn accuracy(&self) -> f64 {
         let labels = self.episode.query_labels();
-        f64::from(learner::accuracy(&self.logits, self.episode.task.n_way, &labels))
+        learner::accuracy(&self.logits, self.episode.task.n_way, &labels)
     }
 }
 

@@ -127,7 +127,7 @@ impl<M: Method> Learner for Erased<M> {
                 &logits_on_host(logits.inner()),
                 episode.task.n_way,
                 &batch.query_labels,
-            ),
+            ) as f32,
             gradients: parameters::gradients(&self.model, &mut gradients),
             statistics,
         })
@@ -160,13 +160,13 @@ pub fn logits_on_host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 /// Share of the rows of `logits` `[n_query, n_way]` whose greatest entry is at its label.
-pub fn accuracy(logits: &[f32], n_way: usize, labels: &[usize]) -> f32 {
+pub fn accuracy(logits: &[f32], n_way: usize, labels: &[usize]) -> f64 {
     let right = logits
         .chunks_exact(n_way)
         .zip(labels)
         .filter(|(row, label)| argmax(row) == **label)
         .count();
-    right as f32 / labels.len().max(1) as f32
+    right as f64 / labels.len().max(1) as f64
 }
 
 /// Index of the greatest entry, the first among equals; not-a-number never wins.
