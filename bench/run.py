@@ -11,6 +11,8 @@ one ratio. Without --ours only the peers are measured. See bench/README.md.
 
 import argparse
 import os
+import shlex
+import shutil
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -63,6 +65,10 @@ def arguments():
         parser.error("--pairs, --qualifying and --threads are at least 1")
     if options.threads > len(os.sched_getaffinity(0)):
         parser.error(f"--threads {options.threads}: this machine lends {len(os.sched_getaffinity(0))} cores")
+    if options.ours is not None:
+        program = (shlex.split(options.ours) or [""])[0]
+        if shutil.which(program) is None:
+            parser.error(f"--ours {options.ours!r}: no such program; build it with cargo build --release -p kshot-bench")
     return options
 
 

@@ -29,9 +29,9 @@ class Ours:
         except OSError as error:
             raise Failed(f"{self.command[0]}: {error.strerror}; build it first, or give --ours another") from error
         except subprocess.TimeoutExpired as error:
-            raise Failed(f"{shlex.join(self.command)}: no result in {self.timeout} s") from error
+            raise Failed(f"{shown(self.command)}: no result in {self.timeout} s") from error
         if done.returncode != 0:
-            raise Failed(f"{shlex.join(self.command)}: exit code {done.returncode}: {last_line(done.stderr)}")
+            raise Failed(f"{shown(self.command)}: exit code {done.returncode}: {last_line(done.stderr)}")
         return parse(last_line(done.stdout), self.command)
 
     def close(self):
@@ -53,7 +53,7 @@ class Peer:
             raise Failed(f"{python}: {error.strerror}; make the virtual environment first, see bench/README.md") from error
         try:
             if self.read_line() != "ready":
-                raise Failed(f"{shlex.join(self.command)}: did not say 'ready' first")
+                raise Failed(f"{shown(self.command)}: did not say 'ready' first")
         except Failed:
             self.close()
             raise
@@ -63,19 +63,19 @@ class Peer:
             self.process.stdin.write("run\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            raise Failed(f"{shlex.join(self.command)}: it ended") from None
+            raise Failed(f"{shown(self.command)}: it ended") from None
         return parse(self.read_line(), self.command)
 
     def read_line(self):
         readable, _, _ = select.select([self.process.stdout], [], [], self.timeout)
         if not readable:
-            raise Failed(f"{shlex.join(self.command)}: no answer in {self.timeout} s")
+            raise Failed(f"{shown(self.command)}: no answer in {self.timeout} s")
         line = self.process.stdout.readline()
         if not line:
             self.process.wait(10)
             self.errors.seek(0)
             reason = last_line(self.errors.read()[-20_000:])
-            raise Failed(f"{shlex.join(self.command)}: exit code {self.process.returncode}: {reason}")
+            raise Failed(f"{shown(self.command)}: exit code {self.process.returncode}: {reason}")
         return line.strip()
 
     def close(self):
@@ -96,12 +96,17 @@ def parse(line, command):
         report = json.loads(line)
         missing = [key for key in KEYS if not isinstance(report.get(key), (int, float))]
     except (ValueError, AttributeError):
-        raise Failed(f"{shlex.join(command)}: expected a JSON line, found {line[:120]!r}") from None
+        raise Failed(f"{shown(command)}: expected a JSON line, found {line[:120]!r}") from None
     if missing:
-        raise Failed(f"{shlex.join(command)}: its JSON line lacks numbers for {', '.join(missing)}")
+        raise Failed(f"{shown(command)}: its JSON line lacks numbers for {', '.join(missing)}")
     if report["seconds_per_step"] <= 0:
-        raise Failed(f"{shlex.join(command)}: seconds_per_step is not above 0")
+        raise Failed(f"{shown(command)}: seconds_per_step is not above 0")
     return report | {"at": round(time.time(), 1)}
+
+
+def shown(command):
+    """A command for a message, without the folders of the machine that ran it."""
+    return shlex.join(part.rpartition("/")[2] for part in command)
 
 
 def last_line(text):
