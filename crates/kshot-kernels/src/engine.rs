@@ -1,5 +1,6 @@
 //! The two ways to convolve, behind one face: a worker takes a few images at a time.
 
+use std::cell::Cell;
 use std::mem::MaybeUninit;
 
 use crate::buffer::Buffer;
@@ -29,6 +30,32 @@ const MOST_TRANSFORMED: usize = 36 * 256 * 256;
 /// too often; many more, and the transformed images leave the cache. Speed hardly depends on it in between.
 const WANTED_PRODUCTS: usize = 960;
 
+/// The two ways to convolve, for [`with_algorithm`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Tap by tap.
+    Direct,
+    /// F(4×4, 3×3), for 3×3 windows and channel counts that are multiples of 16.
+    Winograd,
+}
+
+thread_local! {
+    static FORCED: Cell<Option<Algorithm>> = const { Cell::new(None) };
+}
+
+/// Runs `body` with convolutions computed in the given way where they can be, instead of the one that is chosen by
+/// the shape: for tests and measurements. It holds for calls that `body` makes on the calling thread.
+pub fn with_algorithm<R>(algorithm: Algorithm, body: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Algorithm>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            FORCED.set(self.0);
+        }
+    }
+    let _restore = Restore(FORCED.replace(Some(algorithm)));
+    body()
+}
+
 impl Engine {
     /// The faster of the two for this shape, whose groups share one weight or have their own.
     pub fn of(shape: &BlockShape, per_group: bool) -> Self {
@@ -43,7 +70,10 @@ impl Engine {
             return Self::Direct;
         }
         let products = Tiling::products(size);
-        let worth_it = 2 * products <= 9 * size.0 * size.1 && products * images >= 8 * 36;
+        let worth_it = match FORCED.get() {
+            Some(algorithm) => algorithm == Algorithm::Winograd,
+            None => 2 * products <= 9 * size.0 * size.1 && products * images >= 8 * 36,
+        };
         if !worth_it {
             return Self::Direct;
         }

@@ -1,4 +1,55 @@
 //! The convolution block of few-shot encoders on the CPU: slices in, slices out.
+//!
+//! A block is a 3×3 or 1×1 convolution → batch norm (optional) → activation → 2×2 max-pool (optional), in `f32` and NHWC.
+//! Nearly all the time of a few-shot learner goes into it. This crate knows no tensor framework, no method and no file.
+//!
+//! | function | what it does |
+//! |---|---|
+//! | [`forward`], [`forward_new`] | training forward pass with batch statistics, per group of images |
+//! | [`backward`] | gradients with respect to input, weight, gamma and beta |
+//! | [`infer`], [`infer_new`] | a given scale and shift in the place of the norm |
+//! | [`tangent_forward`], [`tangent_backward`] | directional derivative and its gradients: Hessian-vector products |
+//!
+//! ```
+//! use kshot_kernels::{Activation, BlockShape, backward, forward_new};
+//!
+//! let shape = BlockShape {
+//!     images: 10, height: 28, width: 28, c_in: 1, c_out: 64, kernel: 3, padding: 1,
+//!     pool: true, norm: true, groups: 1, activation: Activation::Relu,
+//! };
+//! shape.validate()?;
+//! let (x, w) = (vec![0.5; shape.input_len()], vec![0.1; shape.weight_len()]);
+//! let (gamma, beta) = (vec![1.0; 64], vec![0.0; 64]);
+//! let (out, saved) = forward_new(&shape, &x, &w, &gamma, &beta, 1e-5);
+//! let gradients = backward(&shape, &x, &w, &gamma, &saved, &out, false);
+//! assert_eq!(gradients.weight.len(), w.len());
+//! # Ok::<(), kshot_kernels::ShapeError>(())
+//! ```
+//!
+//! # What holds
+//!
+//! - **Same bits on any number of threads.** The batch is cut into chunks by its shape alone, and sums over chunks are
+//!   taken in their order. Another instruction set may round differently.
+//! - **NaN propagates** through activation and pool as through the plain formulas; a window with a NaN gives NaN. Of equal
+//!   values in a window the first wins, and its gradient goes there.
+//! - **Any valid shape is right**, whatever its sizes; the fast paths are for channel counts that are multiples of 16.
+//! - Work runs on the `rayon` pool of the caller.
+//!
+//! # How it is fast
+//!
+//! - One source for all instruction sets: AVX-512, AVX2 with FMA, NEON and plain Rust. [`SimdLevel::current`] is the widest
+//!   that the machine has; the environment variable `KSHOT_SIMD` (`portable`, `neon`, `avx2`, `avx512`) forces one. A value
+//!   that isn't one of these, or that the machine lacks, is reported on standard error and ignored.
+//! - 3×3 convolutions between multiples of 16 channels go through Winograd's F(4×4, 3×3), in both directions; a size
+//!   that isn't a multiple of 4 ends in smaller tiles instead of padded ones.
+//! - With up to 32 inputs per window (a first layer), batch statistics and weight gradient follow from the covariance of
+//!   the input's patches, and the layer's large map is never written.
+//! - The sign of gamma says which pixel of a pool window wins before the statistics are known; so the map is pooled while it
+//!   is in the cache.
+//! - The gradient of the convolution's output is formed image by image in the cache and used at once for both gradients.
+//! - Large scratch memory is kept for later calls, up to 512 MiB ([`release_memory`] gives it back).
+//!
+//! [`plain`] is the same block in plain `f64`, which everything here is tested against.
 
 mod backward;
 mod buffer;
@@ -20,6 +71,7 @@ mod weight;
 pub use backward::{Gradients, backward};
 pub use buffer::release_memory;
 pub use dispatch::{SIMD_VARIABLE, SimdLevel, UnsupportedSimd, with_simd_level};
+pub use engine::{Algorithm, with_algorithm};
 pub use forward::{forward, forward_new, infer, infer_new};
 pub use saved::Saved;
 pub use shape::{Activation, BlockShape, ShapeError};

@@ -4,7 +4,7 @@ mod common;
 
 use common::{Case, TOLERANCE, block, error, levels, shapes};
 use kshot_kernels::plain;
-use kshot_kernels::{BlockShape, SimdLevel, with_simd_level};
+use kshot_kernels::{Algorithm, BlockShape, SimdLevel, with_algorithm, with_simd_level};
 use proptest::prelude::*;
 
 fn check(case: &Case, level: SimdLevel) -> Result<(), TestCaseError> {
@@ -73,6 +73,28 @@ fn every_level_agrees_with_the_plain_version_on_the_encoders_own_shapes() {
             });
             for level in levels() {
                 with_simd_level(level, || check(&case, level)).unwrap().unwrap();
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn both_algorithms_agree_with_the_plain_version(
+        shape in shapes(4, 14, 5),
+        (c_in, c_out) in (1..4usize, 1..4usize),
+        seed: u64,
+    ) {
+        let shape = BlockShape { c_in: 16 * c_in, c_out: 16 * c_out, kernel: 3, ..shape };
+        if shape.validate().is_err() {
+            return Err(TestCaseError::reject("too small for the window"));
+        }
+        let case = Case::new(shape, seed);
+        for level in levels() {
+            for algorithm in [Algorithm::Direct, Algorithm::Winograd] {
+                with_simd_level(level, || with_algorithm(algorithm, || check(&case, level))).unwrap()?;
             }
         }
     }
