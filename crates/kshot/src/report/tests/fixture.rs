@@ -105,6 +105,7 @@ pub fn report(
         ("filters", "8"),
         ("way", &way.to_string()),
         ("shot", &shot.to_string()),
+        ("test-query", "5"),
         ("data-dir", HOSTILE),
     ]
     .into_iter()
