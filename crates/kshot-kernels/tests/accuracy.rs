@@ -10,16 +10,25 @@ use kshot_kernels::{Activation, Algorithm, BlockShape, plain, with_algorithm, wi
 fn errors(found: &[f32], expected: &[f64]) -> (f64, f64) {
     let count = expected.len() as f64;
     let scale = (expected.iter().map(|v| v * v).sum::<f64>() / count).sqrt();
-    let errors = found.iter().zip(expected).map(|(f, e)| (f64::from(*f) - e) / scale);
-    let (square, largest) =
-        errors.fold((0.0, 0.0f64), |(sum, max), error| (sum + error * error, max.max(error.abs())));
+    let errors = found
+        .iter()
+        .zip(expected)
+        .map(|(f, e)| (f64::from(*f) - e) / scale);
+    let (square, largest) = errors.fold((0.0, 0.0f64), |(sum, max), error| {
+        (sum + error * error, max.max(error.abs()))
+    });
     ((square / count).sqrt(), largest)
 }
 
 #[test]
 fn winograd_stays_within_single_precision_noise() {
     for side in [14, 7] {
-        let bare = BlockShape { norm: false, pool: false, activation: Activation::Identity, ..block(6, side, 64, 64) };
+        let bare = BlockShape {
+            norm: false,
+            pool: false,
+            activation: Activation::Identity,
+            ..block(6, side, 64, 64)
+        };
         let mut seed = 1;
         // The input of a hidden layer: half of it zeros, the rest positive.
         let (mut x, mut wide_x) = both(&mut seed, bare.input_len());
@@ -31,21 +40,33 @@ fn winograd_stays_within_single_precision_noise() {
         let plain = plain::forward(&bare, &wide_x, &wide_w, &[], &[0.0; 64], 0.0);
         let expected = plain::backward(&bare, &wide_x, &wide_w, &[], &plain, &wide_dout);
         for level in levels() {
-            for (algorithm, typical, largest) in
-                [(Algorithm::Direct, 5e-7, 5e-6), (Algorithm::Winograd, 1.5e-6, 2e-5)]
-            {
+            for (algorithm, typical, largest) in [
+                (Algorithm::Direct, 5e-7, 5e-6),
+                (Algorithm::Winograd, 1.5e-6, 2e-5),
+            ] {
                 let run = || {
                     let (out, saved) = kshot_kernels::forward_new(&bare, &x, &w, &[], &zeros, 0.0);
-                    (out, kshot_kernels::backward(&bare, &x, &w, &[], &saved, &dout, true))
+                    (
+                        out,
+                        kshot_kernels::backward(&bare, &x, &w, &[], &saved, &dout, true),
+                    )
                 };
                 let (out, found) = with_simd_level(level, || with_algorithm(algorithm, run)).unwrap();
                 for (what, (rms, max)) in [
                     ("forward", errors(&out, &plain.out)),
                     ("weight gradient", errors(&found.weight, &expected.weight)),
-                    ("input gradient", errors(found.input.as_deref().unwrap_or(&[]), &expected.input)),
+                    (
+                        "input gradient",
+                        errors(found.input.as_deref().unwrap_or(&[]), &expected.input),
+                    ),
                 ] {
-                    println!("{side}x{side} {level:?} {algorithm:?} {what}: rms {rms:.1e}, largest {max:.1e}");
-                    assert!(rms < typical && max < largest, "{level:?} {algorithm:?} {what}: {rms:.1e} {max:.1e}");
+                    println!(
+                        "{side}x{side} {level:?} {algorithm:?} {what}: rms {rms:.1e}, largest {max:.1e}"
+                    );
+                    assert!(
+                        rms < typical && max < largest,
+                        "{level:?} {algorithm:?} {what}: {rms:.1e} {max:.1e}"
+                    );
                 }
             }
         }

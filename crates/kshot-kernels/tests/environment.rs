@@ -36,12 +36,21 @@ fn an_available_level_is_used() {
 
 #[test]
 fn any_other_value_is_reported_and_ignored() {
-    let widest = SimdLevel::ALL.into_iter().rfind(|level| level.is_available()).unwrap();
-    let missing = SimdLevel::ALL.into_iter().filter(|level| !level.is_available()).map(SimdLevel::name);
+    let widest = SimdLevel::ALL
+        .into_iter()
+        .rfind(|level| level.is_available())
+        .unwrap();
+    let missing = SimdLevel::ALL
+        .into_iter()
+        .filter(|level| !level.is_available())
+        .map(SimdLevel::name);
     for value in missing.chain(["AVX512", "", "fast"]) {
         let (used, said) = level_under(value);
         assert_eq!(used, widest.name());
-        assert!(said.contains(&format!("{SIMD_VARIABLE}={value}: not available")), "{said}");
+        assert!(
+            said.contains(&format!("{SIMD_VARIABLE}={value}: not available")),
+            "{said}"
+        );
         assert!(said.contains("portable"), "{said}");
     }
 }
