@@ -7,7 +7,7 @@ use kshot_kernels::SimdLevel;
 use rayon::prelude::*;
 
 /// Multiply-adds per lane and thread in one call of [`multiply_add`].
-const ROUNDS: usize = 200_000;
+const ROUNDS: usize = 2_000_000;
 
 /// Independent sums: enough to hide the latency of each, few enough for 16 registers.
 const SUMS: usize = 12;
