@@ -6,7 +6,7 @@ mod machine;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use kshot_kernels::{Activation, Algorithm, BlockShape, with_algorithm};
+use kshot_kernels::{Activation, Algorithm, BlockShape, Tangents, with_algorithm};
 use machine::step::{Encoder, block, values};
 
 #[global_allocator]
@@ -62,6 +62,46 @@ fn convolutions(criterion: &mut Criterion) {
     }
 }
 
+/// Many small tasks in one call, each with its own parameters: the pass itself, and the pass with its tangent, whose
+/// gradients are a Hessian-vector product.
+fn tasks(criterion: &mut Criterion) {
+    let (groups, images) = (32, 160);
+    let shape = BlockShape {
+        groups,
+        ..block(images, 14, 64)
+    };
+    let (x, w) = (
+        values(shape.input_len(), 1),
+        values(groups * shape.weight_len(), 2),
+    );
+    let (gamma, beta) = (vec![1.0; groups * 64], vec![0.1; groups * 64]);
+    let dout = values(shape.output_len(), 3);
+    let [mut out, mut tangent_out] = [(); 2].map(|()| vec![0.0; shape.output_len()]);
+    let mut group = criterion.benchmark_group("32 tasks of 5 images, 64 to 64 at 14x14");
+    group.throughput(Throughput::Elements((3.0 * shape.flops()) as u64));
+    group.bench_function("forward and backward", |bencher| {
+        bencher.iter(|| {
+            let saved = kshot_kernels::forward(&shape, &x, &w, &gamma, &beta, 1e-5, &mut out);
+            kshot_kernels::backward(&shape, &x, &w, &gamma, &saved, &dout, true)
+        });
+    });
+    let tangents = Tangents {
+        input: Some(&x),
+        weight: &w,
+        gamma: &gamma,
+        beta: &beta,
+    };
+    group.throughput(Throughput::Elements((9.0 * shape.flops()) as u64));
+    group.bench_function("forward and backward with tangents", |bencher| {
+        bencher.iter(|| {
+            let (outs, eps) = ((&mut out, &mut tangent_out), 1e-5);
+            let saved =
+                kshot_kernels::tangent_forward(&shape, &x, &w, &gamma, &beta, &tangents, eps, outs.0, outs.1);
+            kshot_kernels::tangent_backward(&shape, &x, &w, &gamma, &tangents, &saved, &dout, &dout, true)
+        });
+    });
+}
+
 /// Forward and backward through four blocks.
 fn steps(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("four blocks");
@@ -84,6 +124,6 @@ criterion_group! {
         .sample_size(20)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(3));
-    targets = machine_limits, convolutions, steps
+    targets = machine_limits, convolutions, tasks, steps
 }
 criterion_main!(benches);
