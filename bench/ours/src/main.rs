@@ -114,6 +114,7 @@ fn sample(task: TaskShape, arguments: &Arguments) -> Result<Vec<f64>> {
         shear: 0.15,
         scale: 0.15,
         shift: 2.0,
+        ..Augment::default()
     };
     let sampler = Sampler::new(dataset, Part::Train, task.into(), 1, false, augment)?;
     let mut index = 0;

@@ -24,7 +24,7 @@ pub enum Engine {
 }
 
 /// Most floats that a transformed weight may have: beyond, the partial sums of its gradient cost too much.
-const MOST_TRANSFORMED: usize = 36 * 256 * 256;
+const MOST_TRANSFORMED: usize = 36 * 512 * 512;
 
 /// Products per pair of channels that a block of images should come to. Fewer, and the transformed weight is read
 /// too often; many more, and the transformed images leave the cache. Speed hardly depends on it in between.

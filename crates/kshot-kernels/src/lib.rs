@@ -8,6 +8,7 @@
 //! | [`forward`], [`forward_new`] | training forward pass with batch statistics, per group of images |
 //! | [`backward`] | gradients with respect to input, weight, gamma and beta |
 //! | [`infer`], [`infer_new`] | a given scale and shift in the place of the norm |
+//! | [`join_forward`], [`join_backward`] | the end of a residual block: sum, leaky ReLU, pool |
 //! | [`tangent_forward`], [`tangent_backward`] | directional derivative and its gradients: Hessian-vector products |
 //!
 //! ```
@@ -56,6 +57,7 @@ mod buffer;
 mod dispatch;
 mod engine;
 mod forward;
+mod join;
 mod kernels;
 mod parameters;
 mod patches;
@@ -73,6 +75,7 @@ pub use buffer::release_memory;
 pub use dispatch::{SIMD_VARIABLE, SimdLevel, UnsupportedSimd, with_simd_level};
 pub use engine::{Algorithm, with_algorithm};
 pub use forward::{forward, forward_new, infer, infer_new};
+pub use join::{JoinShape, join_backward, join_forward};
 pub use saved::Saved;
 pub use shape::{Activation, BlockShape, ShapeError};
 pub use tangent::{TangentGradients, TangentSaved, Tangents, tangent_backward, tangent_forward};

@@ -30,9 +30,13 @@ const MOST_CHUNKS: usize = 16;
 /// Work below which a further chunk isn't worth its own partial sums, in floating-point operations.
 const CHUNK_FLOPS: f64 = 40e6;
 
+/// The same for each number of a large weight: a chunk's partial sum of its gradient is as long as the weight.
+const CHUNK_FLOPS_PER_WEIGHT: f64 = 1000.0;
+
 /// Cuts the batch; at least two chunks where there are two images, so that two cores have work.
 pub fn chunks(shape: &BlockShape) -> Vec<Chunk> {
-    let wanted = ((shape.flops() / CHUNK_FLOPS) as usize).clamp(2, MOST_CHUNKS);
+    let worth_it = CHUNK_FLOPS.max(CHUNK_FLOPS_PER_WEIGHT * shape.weight_len() as f64);
+    let wanted = ((shape.flops() / worth_it) as usize).clamp(2, MOST_CHUNKS);
     let images = shape.images_per_group();
     let per_group = wanted.div_ceil(shape.groups).min(images);
     let mut chunks = Vec::with_capacity(shape.groups * per_group);

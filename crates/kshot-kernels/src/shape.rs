@@ -124,8 +124,8 @@ pub enum ShapeError {
         /// Which buffer.
         buffer: &'static str,
     },
-    /// A slope that is not a finite number.
-    #[error("convolution block: the leaky ReLU's slope is not a finite number")]
+    /// A slope that is not a finite number (or, in a join, negative).
+    #[error("convolution block: the leaky ReLU's slope is not a finite number that the block can take")]
     Slope,
 }
 

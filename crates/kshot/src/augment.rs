@@ -21,6 +21,10 @@ pub struct Augment {
     pub scale: f32,
     /// Shift of each image along x and y, uniform within ± this many 28ths of its side.
     pub shift: f32,
+    /// Smooth displacement of the pixels, uniform within ± this many 28ths of its side at the points of a coarse grid.
+    pub elastic: f32,
+    /// Strokes wider (or, with the other sign, thinner) by a uniform share of a 28th of the side, up to this.
+    pub stroke: f32,
 }
 
 impl Augment {
@@ -34,7 +38,12 @@ impl Augment {
         for pixels in [&mut episode.support, &mut episode.query] {
             for image in pixels.chunks_exact_mut(shape.len()) {
                 source.copy_from_slice(image);
-                self.affine(rng, shape).resample(&source, shape, image);
+                let affine = self.affine(rng, shape);
+                let field = Field::draw(self.elastic, shape, rng);
+                affine.resample(&source, shape, field.as_ref(), image);
+                if self.stroke > 0.0 {
+                    change_strokes(rng.random_range(-self.stroke..=self.stroke), shape, image);
+                }
             }
         }
     }
@@ -77,8 +86,8 @@ struct Affine {
 }
 
 impl Affine {
-    /// Bilinear; what lies outside the source is 0 (paper).
-    fn resample(&self, source: &[f32], shape: ImageShape, target: &mut [f32]) {
+    /// Bilinear; what lies outside the source is 0 (paper). `field` displaces further.
+    fn resample(&self, source: &[f32], shape: ImageShape, field: Option<&Field>, target: &mut [f32]) {
         let ImageShape {
             height,
             width,
@@ -97,17 +106,104 @@ impl Affine {
                 (index / width) as f32 - centre_y,
                 (index % width) as f32 - centre_x,
             );
-            let x = self.xx * dx + self.xy * dy + centre_x - self.shift_x;
-            let y = self.yx * dx + self.yy * dy + centre_y - self.shift_y;
-            let (x0, y0) = (x.floor(), y.floor());
-            let (fx, fy) = (x - x0, y - y0);
-            let (x0, y0) = (x0 as i32, y0 as i32);
+            let [ex, ey] = field.map_or([0.0; 2], |field| field.at(index / width, index % width, shape));
+            let x = self.xx * dx + self.xy * dy + centre_x - self.shift_x + ex;
+            let y = self.yx * dx + self.yy * dy + centre_y - self.shift_y + ey;
+            let (x0, y0) = (floor(x), floor(y));
+            let (fx, fy) = (x - x0 as f32, y - y0 as f32);
+            if (0..height as i32 - 1).contains(&y0) && (0..width as i32 - 1).contains(&x0) {
+                let first = (y0 as usize * width + x0 as usize) * channels;
+                let (upper, lower) = source[first..].split_at(width * channels);
+                for (channel, value) in pixel.iter_mut().enumerate() {
+                    let along = |row: &[f32]| row[channel] * (1.0 - fx) + row[channel + channels] * fx;
+                    *value = along(upper) * (1.0 - fy) + along(lower) * fy;
+                }
+                continue;
+            }
             for (channel, value) in pixel.iter_mut().enumerate() {
                 let top = at(y0, x0, channel) * (1.0 - fx) + at(y0, x0 + 1, channel) * fx;
                 let bottom = at(y0 + 1, x0, channel) * (1.0 - fx) + at(y0 + 1, x0 + 1, channel) * fx;
                 *value = top * (1.0 - fy) + bottom * fy;
             }
         }
+    }
+}
+
+/// The greatest integer that isn't above `value`. The library's is a call where the target lacks the instruction.
+fn floor(value: f32) -> i32 {
+    let towards_zero = value as i32;
+    towards_zero - i32::from(towards_zero as f32 > value)
+}
+
+/// A smooth displacement: vectors at the points of a coarse grid over the image, and between them a smoothed
+/// bilinear mixture.
+struct Field {
+    points: [[[f32; 2]; Field::SIDE]; Field::SIDE],
+}
+
+impl Field {
+    const SIDE: usize = 4;
+
+    /// None where nothing is displaced.
+    fn draw(bound: f32, shape: ImageShape, rng: &mut ChaCha8Rng) -> Option<Self> {
+        if bound <= 0.0 {
+            return None;
+        }
+        let bound = bound * shape.height.max(shape.width) as f32 / 28.0;
+        let mut points = [[[0.0; 2]; Self::SIDE]; Self::SIDE];
+        for value in points.iter_mut().flatten().flatten() {
+            *value = rng.random_range(-bound..=bound);
+        }
+        Some(Self { points })
+    }
+
+    /// In pixels along x and y, for a pixel of the target.
+    fn at(&self, y: usize, x: usize, shape: ImageShape) -> [f32; 2] {
+        let place = |index: usize, side: usize| {
+            let at = index as f32 / side.saturating_sub(1).max(1) as f32 * (Self::SIDE - 1) as f32;
+            let cell = (at as usize).min(Self::SIDE - 2);
+            let share = at - cell as f32;
+            // Its derivative is 0 at the points, so that the field has no creases there.
+            (cell, share * share * (3.0 - 2.0 * share))
+        };
+        let ((row, down), (column, right)) = (place(y, shape.height), place(x, shape.width));
+        std::array::from_fn(|axis| {
+            let point = |row: usize, column: usize| self.points[row][column][axis];
+            let top = point(row, column) * (1.0 - right) + point(row, column + 1) * right;
+            let bottom = point(row + 1, column) * (1.0 - right) + point(row + 1, column + 1) * right;
+            top * (1.0 - down) + bottom * down
+        })
+    }
+}
+
+/// Mixes the image with its dilation (`by` above 0) or erosion by one 28th of its side.
+fn change_strokes(by: f32, shape: ImageShape, image: &mut [f32]) {
+    let ImageShape {
+        height,
+        width,
+        channels,
+    } = shape;
+    let steps = (height.max(width) as f32 / 28.0).round().max(1.0) as usize;
+    let extreme = if by > 0.0 { f32::max } else { f32::min };
+    let mut changed = image.to_vec();
+    for _ in 0..steps {
+        let before = changed.clone();
+        for (index, value) in changed.iter_mut().enumerate() {
+            let (pixel, channel) = (index / channels, index % channels);
+            let (y, x) = (pixel / width, pixel % width);
+            let mut neighbour = |y: usize, x: usize| {
+                if y < height && x < width {
+                    *value = extreme(*value, before[(y * width + x) * channels + channel]);
+                }
+            };
+            neighbour(y.wrapping_sub(1), x);
+            neighbour(y + 1, x);
+            neighbour(y, x.wrapping_sub(1));
+            neighbour(y, x + 1);
+        }
+    }
+    for (value, changed) in image.iter_mut().zip(changed) {
+        *value += by.abs() * (changed - *value);
     }
 }
 
@@ -124,7 +220,7 @@ mod tests {
         let mut target = vec![0.0; shape.len()];
         augment
             .affine(&mut random::stream(seed, &[]), shape)
-            .resample(&source, shape, &mut target);
+            .resample(&source, shape, None, &mut target);
         (source, target)
     }
 
@@ -157,5 +253,33 @@ mod tests {
             let affine = augment.affine(&mut random::stream(seed, &[]), ImageShape::square(28, 1));
             assert!((0.8 - 1e-5..=1.25 + 1e-5).contains(&affine.xx), "{}", affine.xx);
         }
+    }
+
+    #[test]
+    fn an_elastic_field_moves_pixels_by_no_more_than_its_bound() {
+        let shape = ImageShape::square(56, 1);
+        let field = Field::draw(1.5, shape, &mut random::stream(5, &[])).unwrap();
+        let moved: Vec<f32> = (0..shape.len())
+            .flat_map(|at| field.at(at / 56, at % 56, shape))
+            .collect();
+        assert!(
+            moved.iter().all(|by| by.abs() <= 3.0),
+            "1.5 28ths of 56 pixels are 3"
+        );
+        assert!(moved.iter().any(|by| by.abs() > 0.5));
+        assert!(Field::draw(0.0, shape, &mut random::stream(5, &[])).is_none());
+    }
+
+    #[test]
+    fn strokes_grow_and_shrink_by_the_given_share() {
+        let shape = ImageShape::square(5, 1);
+        let mut dot = vec![0.0; 25];
+        dot[12] = 1.0;
+        let mut wide = dot.clone();
+        change_strokes(0.5, shape, &mut wide);
+        assert_eq!((wide[12], wide[11], wide[7], wide[6]), (1.0, 0.5, 0.5, 0.0));
+        let mut thin = dot;
+        change_strokes(-0.25, shape, &mut thin);
+        assert_eq!((thin[12], thin[11]), (0.75, 0.0));
     }
 }

@@ -1,6 +1,6 @@
 //! Where the tensors live.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 
 use crate::error::Error;
 
@@ -20,8 +20,37 @@ pub static DEVICES: &[&str] = &[
 /// The device called `name`, tracking gradients.
 ///
 /// # Errors
-/// [`Error::Unknown`] when this build has no such device.
+/// [`Error::Unknown`] when this build has no such device, [`Error::Setting`] when the machine has none.
 pub fn find(name: &str) -> Result<Device, Error> {
+    let device = named(name)?;
+    if name != "flex" {
+        probe(name, &device)?;
+    }
+    Ok(device.autodiff())
+}
+
+/// The tensor engine panics where a device is missing; here that becomes an error.
+fn probe(name: &str, device: &Device) -> Result<(), Error> {
+    let device = device.clone();
+    let sum = std::panic::catch_unwind(move || {
+        Tensor::<1>::ones([4], &device)
+            .sum()
+            .into_data()
+            .iter::<f32>()
+            .next()
+    });
+    match sum {
+        Ok(Some(4.0)) => Ok(()),
+        _ => Err(Error::Setting {
+            name: "device",
+            problem: format!(
+                "this machine has no usable {name} device; install its driver or take --device flex"
+            ),
+        }),
+    }
+}
+
+fn named(name: &str) -> Result<Device, Error> {
     let device = match name {
         "flex" => Device::flex(),
         #[cfg(feature = "vulkan")]
@@ -44,5 +73,5 @@ pub fn find(name: &str) -> Result<Device, Error> {
             });
         }
     };
-    Ok(device.autodiff())
+    Ok(device)
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rand::RngExt;
 use rand::seq::index;
+use rand_chacha::ChaCha8Rng;
 
 use crate::augment::Augment;
 use crate::data::{DataError, Dataset, Part};
@@ -96,6 +97,8 @@ pub struct Sampler {
     seed: u64,
     /// Candidate class ranges: all classes, or one range per group that is large enough.
     pools: Vec<std::ops::Range<usize>>,
+    /// Share of the episodes whose classes come from as few groups as fill the way.
+    few_groups: f64,
     augment: Augment,
 }
 
@@ -171,8 +174,17 @@ impl Sampler {
             tasks,
             seed,
             pools,
+            few_groups: 0.0,
             augment,
         })
+    }
+
+    /// Draws the classes of this `share` of the episodes, in `[0, 1]`, from as few groups as fill the way: characters of
+    /// one alphabet are harder to tell apart than characters of many. The other episodes stay as they are.
+    #[must_use]
+    pub fn with_few_groups(mut self, share: f64) -> Self {
+        self.few_groups = share;
+        self
     }
 
     /// The dataset that is drawn from.
@@ -204,15 +216,7 @@ impl Sampler {
             n_query: self.tasks.n_query,
         };
         let image = self.dataset.shape();
-        let pool = &self.pools[if self.pools.len() == 1 {
-            0
-        } else {
-            rng.random_range(0..self.pools.len())
-        }];
-        let classes: Vec<usize> = index::sample(&mut rng, pool.len(), n_way)
-            .into_iter()
-            .map(|offset| pool.start + offset)
-            .collect();
+        let classes = self.draw_classes(&mut rng, n_way);
         let table = self.dataset.classes(self.part).classes();
         let mut episode = Episode {
             task,
@@ -242,6 +246,28 @@ impl Sampler {
         }
         self.augment.apply(&mut episode, &mut rng);
         Ok(episode)
+    }
+
+    /// `n_way` different classes.
+    fn draw_classes(&self, rng: &mut ChaCha8Rng, n_way: usize) -> Vec<usize> {
+        if self.few_groups > 0.0 && rng.random_bool(self.few_groups) {
+            let groups = self.dataset.classes(self.part).groups();
+            let mut candidates = Vec::new();
+            for group in index::sample(rng, groups.len(), groups.len()) {
+                candidates.extend(groups[group].1.clone());
+                if candidates.len() >= n_way {
+                    break;
+                }
+            }
+            let places = index::sample(rng, candidates.len(), n_way);
+            return places.into_iter().map(|place| candidates[place]).collect();
+        }
+        let pool = match self.pools.as_slice() {
+            [pool] => pool,
+            pools => &pools[rng.random_range(0..pools.len())],
+        };
+        let places = index::sample(rng, pool.len(), n_way);
+        places.into_iter().map(|place| pool.start + place).collect()
     }
 }
 

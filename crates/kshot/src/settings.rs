@@ -213,6 +213,8 @@ impl Settings {
             shear: number("shear"),
             scale: number("scale"),
             shift: number("shift"),
+            elastic: number("elastic"),
+            stroke: number("stroke"),
         }
     }
 

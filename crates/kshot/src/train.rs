@@ -312,14 +312,15 @@ impl Training {
 
 fn train_sampler(settings: &Settings, dataset: Arc<dyn Dataset>) -> Result<Sampler, SamplerError> {
     let within = settings.core.flag("within-alphabet");
-    Sampler::new(
+    let sampler = Sampler::new(
         dataset,
         Part::Train,
         settings.train_tasks(),
         settings.seed(),
         within,
         settings.augment(),
-    )
+    )?;
+    Ok(sampler.with_few_groups(settings.core.number("few-alphabets")))
 }
 
 fn validation_sampler(settings: &Settings, dataset: Arc<dyn Dataset>) -> Result<Sampler, Error> {

@@ -5,6 +5,9 @@ use crate::simd::Simd;
 /// Rows of a register tile.
 const TILE: usize = 6;
 
+/// Most rows of a tile that is two vectors wide, where there are 32 registers: 28 sums, two vectors, one value.
+const TALL_TILE: usize = 14;
+
 /// Start and size of tile `index` when `count` is split into `parts` of nearly equal size.
 #[inline(always)]
 pub(super) fn tile(count: usize, parts: usize, index: usize) -> (usize, usize) {
@@ -136,12 +139,18 @@ unsafe fn convolve_tile<S: Simd, const R: usize, const C: usize>(
 #[inline(always)]
 pub unsafe fn weight_gradient<S: Simd>(s: S, conv: &Conv, x: *const f32, dy: *const f32, dw: *mut f32) {
     let vectors = conv.out_channels / S::LANES;
+    // Tall and narrow where the registers allow it: half as much of `dy` is read for each product, and the
+    // part of it that all tiles share stays in the cache.
+    let tall = S::TALL_TILES && conv.channels >= TALL_TILE;
     let mut v = 0;
     while v < vectors {
         let at = v * S::LANES;
         // SAFETY: the columns `at ..` of `dw` and `dy` are within `out_channels`.
         unsafe {
-            if S::COLUMNS == 4 && (S::WHOLE_TILES || vectors - v >= 4) {
+            if tall && vectors - v >= 2 {
+                gradient_windows(s, conv, x, dy.add(at), dw.add(at));
+                v += 2;
+            } else if S::COLUMNS == 4 && (S::WHOLE_TILES || vectors - v >= 4) {
                 gradient_columns::<S, 4>(s, conv, x, dy.add(at), dw.add(at));
                 v += 4;
             } else if S::COLUMNS == 2 || vectors - v >= 2 {
@@ -150,6 +159,81 @@ pub unsafe fn weight_gradient<S: Simd>(s: S, conv: &Conv, x: *const f32, dy: *co
             } else {
                 gradient_columns::<S, 1>(s, conv, x, dy.add(at), dw.add(at));
                 v += 1;
+            }
+        }
+    }
+}
+
+/// Two vectors of columns in tall tiles, none of which spans two places of the window.
+#[inline(always)]
+unsafe fn gradient_windows<S: Simd>(s: S, conv: &Conv, x: *const f32, dy: *const f32, dw: *mut f32) {
+    let parts = conv.channels.div_ceil(TALL_TILE);
+    for window in 0..conv.kernel * conv.kernel {
+        let at = window / conv.kernel * conv.x_strides.0 + window % conv.kernel * conv.x_strides.1;
+        for part in 0..parts {
+            let (c, size) = tile(conv.channels, parts, part);
+            // SAFETY: rows `c .. c + size` of the window's part of `dw` are among those that the caller vouches for.
+            unsafe {
+                let x = x.add(at + c);
+                let dw = dw.add((window * conv.channels + c) * conv.out_channels);
+                // At least `TALL_TILE` channels in the fewest parts: each has more than half of a whole tile.
+                match size {
+                    7 => gradient_tall::<S, 7>(s, conv, x, dy, dw),
+                    8 => gradient_tall::<S, 8>(s, conv, x, dy, dw),
+                    9 => gradient_tall::<S, 9>(s, conv, x, dy, dw),
+                    10 => gradient_tall::<S, 10>(s, conv, x, dy, dw),
+                    11 => gradient_tall::<S, 11>(s, conv, x, dy, dw),
+                    12 => gradient_tall::<S, 12>(s, conv, x, dy, dw),
+                    13 => gradient_tall::<S, 13>(s, conv, x, dy, dw),
+                    _ => gradient_tall::<S, 14>(s, conv, x, dy, dw),
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn gradient_tall<S: Simd, const R: usize>(
+    s: S,
+    conv: &Conv,
+    x: *const f32,
+    dy: *const f32,
+    dw: *mut f32,
+) {
+    let mut sums = [[s.zero(); 2]; R];
+    // SAFETY: all indices lie within what `weight_gradient` asks its caller for.
+    unsafe {
+        for i in 0..conv.rows {
+            for j in 0..conv.columns {
+                let x = x.add(i * conv.x_strides.0 + j * conv.x_strides.1);
+                let dy = dy.add(i * conv.y_strides.0 + j * conv.y_strides.1);
+                let gradient = [s.load(dy), s.load(dy.add(S::LANES))];
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let value = s.splat(*x.add(r));
+                    for (sum, gradient) in sums.iter_mut().zip(gradient) {
+                        *sum = s.mul_add(value, gradient, *sum);
+                    }
+                }
+            }
+        }
+        add_tile(s, conv, &sums, dw);
+    }
+}
+
+/// Adds the sums of a tile to rows and columns of `dw`.
+#[inline(always)]
+unsafe fn add_tile<S: Simd, const R: usize, const C: usize>(
+    s: S,
+    conv: &Conv,
+    sums: &[[S::V; C]; R],
+    dw: *mut f32,
+) {
+    for (r, sums) in sums.iter().enumerate() {
+        for (k, sum) in sums.iter().enumerate() {
+            // SAFETY: the tile lies within what `weight_gradient` asks its caller for.
+            unsafe {
+                let to = dw.add(r * conv.out_channels + k * S::LANES);
+                s.store(to, s.add(s.load(to), *sum));
             }
         }
     }
@@ -215,11 +299,6 @@ unsafe fn gradient_tile<S: Simd, const R: usize, const C: usize>(
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate() {
-            for (k, sum) in sums.iter().enumerate() {
-                let to = dw.add(r * conv.out_channels + k * S::LANES);
-                s.store(to, s.add(s.load(to), *sum));
-            }
-        }
+        add_tile(s, conv, &sums, dw);
     }
 }

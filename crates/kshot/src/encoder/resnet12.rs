@@ -8,9 +8,6 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::activation::leaky_relu;
-use burn::tensor::module::max_pool2d;
-use burn::tensor::ops::MaxPoolOptions;
 use rand_chacha::ChaCha8Rng;
 
 use super::{Built, Encoder, EncoderRequest, EncoderSpec};
@@ -19,6 +16,7 @@ use crate::data::ImageShape;
 use crate::error::Error;
 use crate::norm::Pass;
 use crate::ops::conv_block::{Activation, BlockForm};
+use crate::ops::join::join;
 use crate::options::{OptionKind, OptionSpec};
 
 pub static SPEC: EncoderSpec = EncoderSpec {
@@ -121,9 +119,6 @@ impl ResidualBlock {
         let maps = self.first.forward(input, pass);
         let maps = self.second.forward(maps, pass);
         let maps = self.third.forward(maps, pass);
-        let active = leaky_relu(maps + shortcut, f64::from(SLOPE));
-        // Stock pooling is channels-first.
-        let pooled = max_pool2d(active.permute([0, 3, 1, 2]), MaxPoolOptions::new([2, 2]));
-        pooled.permute([0, 2, 3, 1])
+        join(maps, shortcut, SLOPE)
     }
 }

@@ -105,16 +105,9 @@ impl FusedBlock for Flex {
         form: BlockForm,
     ) -> FlexTensor {
         let call = Call::new(input, weight, scale, form);
-        let mut output = vec![0.0; call.shape.output_len()];
         let (x, w) = (floats(&call.input), floats(&call.weight));
-        kernels::infer(
-            &call.shape,
-            x,
-            w,
-            floats(&call.gamma),
-            floats(&shift.to_contiguous()),
-            &mut output,
-        );
+        let shift = shift.to_contiguous();
+        let output = kernels::infer_new(&call.shape, x, w, floats(&call.gamma), floats(&shift));
         tensor(output, call.output_dims())
     }
 }
@@ -215,9 +208,8 @@ impl Call {
     }
 
     fn forward(&self, beta: &FlexTensor) -> (FlexTensor, Saved) {
-        let mut output = vec![0.0; self.shape.output_len()];
         let (x, w, gamma) = (floats(&self.input), floats(&self.weight), floats(&self.gamma));
-        let saved = kernels::forward(&self.shape, x, w, gamma, floats(beta), EPSILON, &mut output);
+        let (output, saved) = kernels::forward_new(&self.shape, x, w, gamma, floats(beta), EPSILON);
         (tensor(output, self.output_dims()), saved)
     }
 
@@ -285,13 +277,13 @@ impl Backward<Flex, 4> for BlockBackward {
     }
 }
 
-fn floats(tensor: &FlexTensor) -> &[f32] {
+pub(super) fn floats(tensor: &FlexTensor) -> &[f32] {
     tensor
         .as_slice::<f32>()
         .unwrap_or_else(|| unreachable!("contiguous 32-bit floats"))
 }
 
-fn tensor(values: Vec<f32>, dims: Vec<usize>) -> FlexTensor {
+pub(super) fn tensor(values: Vec<f32>, dims: Vec<usize>) -> FlexTensor {
     FlexTensor::new(
         Bytes::from_elems(values),
         Layout::contiguous(Shape::from(dims)),
@@ -299,7 +291,7 @@ fn tensor(values: Vec<f32>, dims: Vec<usize>) -> FlexTensor {
     )
 }
 
-fn dims(tensor: &FlexTensor) -> [usize; 4] {
+pub(super) fn dims(tensor: &FlexTensor) -> [usize; 4] {
     let shape = tensor.layout().shape();
     [shape[0], shape[1], shape[2], shape[3]]
 }

@@ -3,3 +3,4 @@
 mod composed;
 pub mod conv_block;
 mod fused;
+pub mod join;

@@ -65,6 +65,12 @@ pub static SETTINGS: &[OptionSpec] = &[
         "draw each training episode from one alphabet",
     ),
     setting(
+        "few-alphabets",
+        OptionKind::Number(0.0, 1.0),
+        "0",
+        "share of the training episodes from as few alphabets as fill the way",
+    ),
+    setting(
         "episodes",
         OptionKind::Integer(0, 1_000_000_000),
         "2000",
@@ -123,6 +129,18 @@ pub static SETTINGS: &[OptionSpec] = &[
         OptionKind::Number(0.0, 14.0),
         "0",
         "augmentation: shift within ± 28ths of the side",
+    ),
+    setting(
+        "elastic",
+        OptionKind::Number(0.0, 4.0),
+        "0",
+        "augmentation: smooth displacement within ± 28ths of the side",
+    ),
+    setting(
+        "stroke",
+        OptionKind::Number(0.0, 1.0),
+        "0",
+        "augmentation: strokes wider or thinner by up to this many 28ths of the side",
     ),
     setting(
         "val-way",
