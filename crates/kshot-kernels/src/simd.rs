@@ -26,8 +26,8 @@ pub trait Simd: Copy {
     const COLUMNS: usize;
     /// Whether 16 channels, of which there are always a multiple, fill whole register tiles.
     const WHOLE_TILES: bool = Self::LANES * Self::COLUMNS == 16;
-    /// Whether the direct weight gradient has the registers for tiles of 14 rows by 2 vectors.
-    const TALL_TILES: bool = false;
+    /// Most rows, up to 14, of the direct weight gradient's tiles of 2 vectors: as the registers allow; 0 for none.
+    const TALL_TILE: usize = 0;
     /// Whether the unrolled transforms of edge tiles are worth their code.
     const UNROLLED_EDGES: bool = false;
 

@@ -5,9 +5,6 @@ use crate::simd::Simd;
 /// Rows of a register tile.
 const TILE: usize = 6;
 
-/// Most rows of a tile that is two vectors wide, where there are 32 registers: 28 sums, two vectors, one value.
-const TALL_TILE: usize = 14;
-
 /// Start and size of tile `index` when `count` is split into `parts` of nearly equal size.
 #[inline(always)]
 pub(super) fn tile(count: usize, parts: usize, index: usize) -> (usize, usize) {
@@ -139,9 +136,9 @@ unsafe fn convolve_tile<S: Simd, const R: usize, const C: usize>(
 #[inline(always)]
 pub unsafe fn weight_gradient<S: Simd>(s: S, conv: &Conv, x: *const f32, dy: *const f32, dw: *mut f32) {
     let vectors = conv.out_channels / S::LANES;
-    // Tall and narrow where the registers allow it: half as much of `dy` is read for each product, and the
-    // part of it that all tiles share stays in the cache.
-    let tall = S::TALL_TILES && conv.channels >= TALL_TILE;
+    // Tall and narrow: less of `dy` is read for each product, and the part of it that all tiles share stays in the
+    // cache.
+    let tall = S::TALL_TILE > 0 && conv.channels >= S::TALL_TILE;
     let mut v = 0;
     while v < vectors {
         let at = v * S::LANES;
@@ -167,7 +164,7 @@ pub unsafe fn weight_gradient<S: Simd>(s: S, conv: &Conv, x: *const f32, dy: *co
 /// Two vectors of columns in tall tiles, none of which spans two places of the window.
 #[inline(always)]
 unsafe fn gradient_windows<S: Simd>(s: S, conv: &Conv, x: *const f32, dy: *const f32, dw: *mut f32) {
-    let parts = conv.channels.div_ceil(TALL_TILE);
+    let parts = conv.channels.div_ceil(S::TALL_TILE);
     for window in 0..conv.kernel * conv.kernel {
         let at = window / conv.kernel * conv.x_strides.0 + window % conv.kernel * conv.x_strides.1;
         for part in 0..parts {
@@ -176,8 +173,12 @@ unsafe fn gradient_windows<S: Simd>(s: S, conv: &Conv, x: *const f32, dy: *const
             unsafe {
                 let x = x.add(at + c);
                 let dw = dw.add((window * conv.channels + c) * conv.out_channels);
-                // At least `TALL_TILE` channels in the fewest parts: each has more than half of a whole tile.
-                match size {
+                // At least `TALL_TILE` channels in the fewest parts: each has half of a whole tile or more.
+                match size.min(S::TALL_TILE) {
+                    3 => gradient_tall::<S, 3>(s, conv, x, dy, dw),
+                    4 => gradient_tall::<S, 4>(s, conv, x, dy, dw),
+                    5 => gradient_tall::<S, 5>(s, conv, x, dy, dw),
+                    6 => gradient_tall::<S, 6>(s, conv, x, dy, dw),
                     7 => gradient_tall::<S, 7>(s, conv, x, dy, dw),
                     8 => gradient_tall::<S, 8>(s, conv, x, dy, dw),
                     9 => gradient_tall::<S, 9>(s, conv, x, dy, dw),

@@ -30,6 +30,7 @@ impl Simd for Avx2 {
     type M = __m256;
     const LANES: usize = 8;
     const COLUMNS: usize = 2;
+    const TALL_TILE: usize = 6;
 
     #[inline(always)]
     fn splat(self, value: f32) -> __m256 {

@@ -30,7 +30,7 @@ impl Simd for Avx512 {
     type M = __mmask16;
     const LANES: usize = 16;
     const COLUMNS: usize = 4;
-    const TALL_TILES: bool = true;
+    const TALL_TILE: usize = 14;
     const UNROLLED_EDGES: bool = true;
 
     #[inline(always)]
