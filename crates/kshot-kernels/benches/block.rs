@@ -16,6 +16,10 @@ fn machine_limits(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("machine");
     group.throughput(Throughput::Elements(machine::multiply_add_flops() as u64));
     group.bench_function("multiply-add", |bencher| bencher.iter(machine::multiply_add));
+    if machine::bf16_dot() {
+        group.throughput(Throughput::Elements(machine::bf16_dot_flops() as u64));
+        group.bench_function("bf16 dot product", |bencher| bencher.iter(machine::bf16_dot));
+    }
     group.throughput(Throughput::Bytes(machine::Memory::bytes()));
     let mut memory = machine::Memory::new();
     group.bench_function("copy", |bencher| bencher.iter(|| memory.copy()));

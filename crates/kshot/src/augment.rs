@@ -37,14 +37,29 @@ impl Augment {
         let mut source = vec![0.0; shape.len()];
         for pixels in [&mut episode.support, &mut episode.query] {
             for image in pixels.chunks_exact_mut(shape.len()) {
-                source.copy_from_slice(image);
-                let affine = self.affine(rng, shape);
-                let field = Field::draw(self.elastic, shape, rng);
-                affine.resample(&source, shape, field.as_ref(), image);
-                if self.stroke > 0.0 {
-                    change_strokes(rng.random_range(-self.stroke..=self.stroke), shape, image);
-                }
+                self.draw(shape, rng).apply(&mut source, shape, image);
             }
+        }
+    }
+
+    /// Changes all of `pixels`, whole images of `shape`, in one and the same way.
+    pub fn apply_alike(&self, pixels: &mut [f32], shape: ImageShape, rng: &mut ChaCha8Rng) {
+        let change = self.draw(shape, rng);
+        let mut source = vec![0.0; shape.len()];
+        for image in pixels.chunks_exact_mut(shape.len()) {
+            change.apply(&mut source, shape, image);
+        }
+    }
+
+    fn draw(&self, shape: ImageShape, rng: &mut ChaCha8Rng) -> Change {
+        Change {
+            affine: self.affine(rng, shape),
+            field: Field::draw(self.elastic, shape, rng),
+            stroke: if self.stroke > 0.0 {
+                rng.random_range(-self.stroke..=self.stroke)
+            } else {
+                0.0
+            },
         }
     }
 
@@ -71,6 +86,24 @@ impl Augment {
             yy: inverse * (cos + shear_y * sin),
             shift_x,
             shift_y,
+        }
+    }
+}
+
+/// One change, drawn.
+struct Change {
+    affine: Affine,
+    field: Option<Field>,
+    stroke: f32,
+}
+
+impl Change {
+    /// `source` is scratch of an image's length.
+    fn apply(&self, source: &mut [f32], shape: ImageShape, image: &mut [f32]) {
+        source.copy_from_slice(image);
+        self.affine.resample(source, shape, self.field.as_ref(), image);
+        if self.stroke != 0.0 {
+            change_strokes(self.stroke, shape, image);
         }
     }
 }

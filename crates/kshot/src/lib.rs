@@ -7,6 +7,7 @@ pub mod checkpoint;
 pub mod data;
 pub mod device;
 pub mod encoder;
+pub mod ensemble;
 pub mod episode;
 pub mod error;
 pub mod eval;

@@ -73,6 +73,43 @@ fn avx512() {
     black_box(sums);
 }
 
+/// Floating-point operations of one call of [`bf16_dot`], two products per lane.
+pub fn bf16_dot_flops() -> f64 {
+    (4 * ROUNDS * SUMS * 16 * rayon::current_num_threads()) as f64
+}
+
+/// Dot products of bf16 pairs in registers and nothing else, on every thread; false where the machine has none.
+pub fn bf16_dot() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    if std::is_x86_feature_detected!("avx512bf16") && std::is_x86_feature_detected!("avx512f") {
+        (0..rayon::current_num_threads())
+            .into_par_iter()
+            // SAFETY: the machine has both.
+            .for_each(|_| unsafe { avx512_bf16() });
+        return true;
+    }
+    false
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn avx512_bf16() {
+    use std::arch::x86_64::*;
+    // SAFETY: each array is 16 floats long.
+    let mut sums = starts::<16>().map(|start| unsafe { _mm512_loadu_ps(start.as_ptr()) });
+    let narrow = |value| {
+        let value = _mm512_set1_ps(black_box(value));
+        _mm512_cvtne2ps_pbh(value, value)
+    };
+    let (left, right) = (narrow(0.999), narrow(0.001));
+    for _ in 0..ROUNDS {
+        for sum in &mut sums {
+            *sum = _mm512_dpbf16_ps(*sum, left, right);
+        }
+    }
+    black_box(sums);
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn avx2() {
