@@ -70,6 +70,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 ("norm", "episode"),
                 ("way", "20"),
                 ("query", "10"),
+                ("test-query", "10"),
                 ("episodes", "12000"),
                 ("average", "0.999"),
                 ("rotate", "10"),
@@ -107,7 +108,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 Planned {
                     name: "5-shot",
                     preset: "tuned",
-                    settings: &[("shot", "5"), ("query", "5")],
+                    settings: &[("shot", "5"), ("query", "5"), ("test-query", "5")],
                     columns: &[W5S5, W20S5],
                     minutes: 22.0,
                 },

@@ -115,13 +115,14 @@ impl Table {
         for form in &self.forms {
             let _ = writeln!(
                 html,
-                "<h3>{}</h3>\n<p>Published: {}. {}.</p>\n<p>Ours, paper's protocol: {}</p>\n<p>Ours, strict: {}</p>",
+                "<h3>{}</h3>\n<p>Published: {}. {}.</p>",
                 escape::html(&form.title()),
                 escape::html(form.row.published.source),
-                escape::html(&capital(form.row.published.protocol)),
-                escape::html(form.row.paper.note),
-                escape::html(form.row.strict.note)
+                escape::html(&capital(form.row.published.protocol))
             );
+            for (what, note) in form.notes() {
+                let _ = writeln!(html, "<p>{what}: {}</p>", escape::html(note));
+            }
         }
         html.push_str("</section>\n");
     }

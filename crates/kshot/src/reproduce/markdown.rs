@@ -58,15 +58,17 @@ impl Table {
         }
         text.push_str("\n## Protocols\n\n");
         for form in &self.forms {
-            let _ = writeln!(
+            let _ = write!(
                 text,
-                "- **{}**: {}; {}. Ours, paper's protocol: {} Ours, strict: {}",
+                "- **{}**: {}; {}.",
                 escaped(&form.title()),
                 escaped(form.row.published.source),
-                escaped(form.row.published.protocol),
-                escaped(form.row.paper.note),
-                escaped(form.row.strict.note)
+                escaped(form.row.published.protocol)
             );
+            for (what, note) in form.notes() {
+                let _ = write!(text, " {what}: {}", escaped(note));
+            }
+            text.push('\n');
         }
         self.commands_as_text(&mut text);
         text
@@ -188,6 +190,20 @@ impl Table {
         } else {
             episodes
         }
+    }
+}
+
+impl Form {
+    /// What our trainings under each protocol do otherwise, where any are planned.
+    pub fn notes(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let setups = [
+            ("Ours, paper's protocol", &self.row.paper),
+            ("Ours, strict", &self.row.strict),
+        ];
+        setups
+            .into_iter()
+            .filter(|(_, setup)| !setup.trainings.is_empty() && !setup.note.is_empty())
+            .map(|(what, setup)| (what, setup.note))
     }
 }
 

@@ -7,10 +7,12 @@ use crate::run;
 use crate::settings::{Layer, Settings};
 use crate::train::Ended;
 
-/// Settings in which a run may differ from the plan: none of them changes what is trained, and tests have their own.
-const FREE: [&str; 7] = [
+/// Settings in which a run may differ from the plan: none of them changes what is trained, tests have their own, and
+/// whether a training has ended is judged by the plan's patience.
+const FREE: [&str; 8] = [
     "data-dir",
     "device",
+    "patience",
     "report-interval",
     "test-way",
     "test-shot",

@@ -196,7 +196,7 @@ impl<'a> Runner<'a> {
         let datasets = &mut self.datasets;
         let mut open = |settings: &Settings| open(datasets, settings);
         let mut session = if state.begun {
-            Session::resume(&run.folder, &data_dir(run), &mut open)?
+            Session::resume(&run.folder, &going_on(run), &mut open)?
         } else {
             Session::start(&run.settings, &mut open, |_| run.folder.clone())?
         };
@@ -323,6 +323,16 @@ impl<'a> Runner<'a> {
     fn is_broken(&self, run: &Run) -> bool {
         self.broken.iter().any(|(name, _)| *name == run.name)
     }
+}
+
+/// What going on with a run may change of its settings.
+fn going_on(run: &Run) -> Layer {
+    let mut layer = data_dir(run);
+    layer.insert(
+        "patience".to_owned(),
+        run.settings.core.text("patience").to_owned(),
+    );
+    layer
 }
 
 /// Where the data lie, when it was said now: a run may have found them elsewhere.
