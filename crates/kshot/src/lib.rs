@@ -27,6 +27,7 @@ pub mod parameters;
 pub mod random;
 pub mod record;
 pub mod report;
+pub mod reproduce;
 pub mod run;
 pub mod sampler;
 pub mod schedule;

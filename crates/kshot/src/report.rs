@@ -4,16 +4,16 @@
 //! adds three episodes, the embedding of a few classes, the trace and the settings. What it holds is plain data:
 //! writing it needs no model.
 
-mod axis;
-mod chart;
+pub(crate) mod axis;
+pub(crate) mod chart;
 mod classes;
 mod embedding;
-mod escape;
+pub(crate) mod escape;
 mod facts;
 mod findings;
-mod html;
+pub(crate) mod html;
 mod markdown;
-mod numbers;
+pub(crate) mod numbers;
 mod pca;
 mod picture;
 mod samples;
@@ -144,7 +144,7 @@ impl Report {
             pairs: classes::hard_pairs(findings, dataset, evaluation.part, look)?,
             mixed_up: findings.mixed_up,
             settings: facts::settings(settings),
-            machine: Machine::here(settings),
+            machine: Machine::here(settings.core.text("device")),
         })
     }
 
@@ -227,4 +227,4 @@ fn task(tasks: &TaskRange) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -34,6 +34,24 @@ fn the_loop_the_evaluation_and_the_checkpoints_name_no_method_dataset_or_encoder
 }
 
 #[test]
+fn the_papers_table_names_no_method() {
+    for file in [
+        "row", "plan", "state", "tested", "table", "json", "markdown", "html", "dots",
+    ] {
+        let source = source(&format!("reproduce/{file}.rs"));
+        let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let code = code.collect::<Vec<_>>().join("\n").to_lowercase();
+        for method in METHODS {
+            assert!(
+                !code.contains(method.name),
+                "reproduce/{file}.rs names {}",
+                method.name
+            );
+        }
+    }
+}
+
+#[test]
 fn every_registered_thing_has_a_file_of_its_name() {
     for spec in METHODS {
         assert!(source(&format!("method/{}.rs", spec.name.replace('-', "_"))).contains("pub static SPEC"));

@@ -90,7 +90,11 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     let dataset = common::open_dataset(&settings)?;
     let learner = model::with_weights(&settings, dataset.shape(), &checkpoint.weights, &path)?;
     let evaluation = Evaluation::of(&settings, dataset, part)?;
-    let (record, _) = evaluate(&evaluation, learner.as_ref(), &Interrupt::listen()?)?;
+    let interrupt = Interrupt::listen()?;
+    let stop = || interrupt.requested();
+    let Some((record, _)) = evaluate(&evaluation, learner.as_ref(), &stop)? else {
+        bail!("stopped before the last test episode; run it again");
+    };
     if matches.get_flag("json") {
         return common::print_json(&record);
     }
@@ -156,27 +160,22 @@ fn settings(matches: &ArgMatches, trained: &Layer) -> Result<(Settings, Part)> {
     Ok((Settings::resolve(&[&layer, &given])?, part))
 }
 
-/// Runs an evaluation with a progress bar; gives its record and what a report needs of each episode.
+/// Runs an evaluation with a progress bar; gives its record and what a report needs of each episode, or nothing when
+/// `stop` says so before its end.
 pub fn evaluate(
     evaluation: &Evaluation,
     learner: &dyn Learner,
-    interrupt: &Interrupt,
-) -> Result<(Record, Findings)> {
+    stop: &dyn Fn() -> bool,
+) -> Result<Option<(Record, Findings)>, kshot::Error> {
     let mut bar = Bar::new("test", evaluation.episodes);
     let answered = evaluation.run(learner, Kept::of, |done| {
         bar.show(done, String::new);
-        !interrupt.requested()
+        !stop()
     });
     bar.finish();
     let (record, kept) = answered?;
-    if (record.episodes as u64) < evaluation.episodes {
-        bail!(
-            "stopped after {} of {} test episodes; run it again",
-            record.episodes,
-            evaluation.episodes
-        );
-    }
-    Ok((record, Findings::of(&kept)))
+    let complete = record.episodes as u64 == evaluation.episodes;
+    Ok(complete.then(|| (record, Findings::of(&kept))))
 }
 
 /// The record in words.

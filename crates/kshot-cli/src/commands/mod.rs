@@ -3,9 +3,11 @@
 pub mod data;
 pub mod eval;
 pub mod list;
+pub mod reproduce;
 pub mod train;
 
 mod common;
+mod session;
 
 use anyhow::Error;
 use clap::ArgMatches;
@@ -16,6 +18,7 @@ pub fn run(matches: ArgMatches) -> Result<(), Error> {
         Some(("train", matches)) => train::run(matches),
         Some(("eval", matches)) => eval::run(matches),
         Some(("data", matches)) => data::run(matches),
+        Some(("reproduce", matches)) => reproduce::run(matches),
         Some((name, matches)) => list::run(name, matches),
         None => unreachable!("clap requires a subcommand"),
     }

@@ -1,6 +1,8 @@
 //! The real binary, and tiny trainings for it.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+pub mod omniglot;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -17,6 +17,51 @@ pub const STRICT: Preset = Preset {
     ],
 };
 
+/// The papers' division of Omniglot with one training for all columns of their table: 60-way 1-shot, affine
+/// augmentation, a cosine schedule and the average of the weights.
+pub const TUNED: Preset = Preset {
+    name: "tuned",
+    summary: "the paper's protocol with another training: 60-way 1-shot, affine augmentation, a cosine schedule and the \
+              average of the weights",
+    settings: &[
+        ("data", "omniglot"),
+        ("split", "vinyals"),
+        ("rotations", "all"),
+        ("train-on", "trainval"),
+        ("way", "60"),
+        ("query", "5"),
+        ("episodes", "12000"),
+        ("average", "0.999"),
+        ("rotate", "10"),
+        ("shear", "0.15"),
+        ("scale", "0.15"),
+        ("shift", "2"),
+        ("val-interval", "1000"),
+    ],
+};
+
+/// The training of [`TUNED`] under the protocol of [`STRICT`].
+pub const TUNED_STRICT: Preset = Preset {
+    name: "strict",
+    summary: "the tuned training under the strict protocol: official 30/20 alphabet split, no rotated test \
+              classes, the validation alphabets held out, running statistics",
+    settings: &[
+        ("data", "omniglot"),
+        ("split", "official"),
+        ("rotations", "train"),
+        ("way", "60"),
+        ("query", "5"),
+        ("episodes", "12000"),
+        ("average", "0.999"),
+        ("rotate", "10"),
+        ("shear", "0.15"),
+        ("scale", "0.15"),
+        ("shift", "2"),
+        ("val-interval", "1000"),
+        ("norm", "running"),
+    ],
+};
+
 /// 1 where example i has label k: `[examples, n_way]`.
 pub fn one_hot(labels: &[usize], n_way: usize, device: &Device) -> Tensor<2> {
     let mut values = vec![0.0f32; labels.len() * n_way];

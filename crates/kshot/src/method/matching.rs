@@ -22,7 +22,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 use rand::seq::SliceRandom;
 
-use super::common::{STRICT, negative_log_likelihood, one_hot, unit};
+use super::common::{TUNED, TUNED_STRICT, negative_log_likelihood, one_hot, unit};
 use super::{Batch, Family, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
 use crate::encoder::Encoder;
 use crate::episode::Support;
@@ -32,6 +32,7 @@ use crate::learner::{Learner, erase};
 use crate::norm::{Norm, Pass};
 use crate::options::{OptionKind, OptionSpec};
 use crate::random;
+use crate::reproduce::{COLUMNS, Planned, Published, RUNNING, Row, Setup, W5S1, W5S5, W20S1, W20S5};
 
 pub static SPEC: MethodSpec = MethodSpec {
     name: "matching",
@@ -77,10 +78,82 @@ pub static SPEC: MethodSpec = MethodSpec {
                 ("query", "5"),
             ],
         },
-        STRICT,
+        TUNED,
+        TUNED_STRICT,
+    ],
+    rows: &[
+        Row {
+            variant: "",
+            published: Published {
+                source: "Vinyals et al. 2016, table 1 (without fine-tuning)",
+                protocol: "1,200 training characters with their rotations, the other characters for the test",
+                accuracy: &[
+                    (W5S1, 98.1, 0.0),
+                    (W5S5, 98.9, 0.0),
+                    (W20S1, 93.8, 0.0),
+                    (W20S5, 98.5, 0.0),
+                ],
+            },
+            paper: Setup {
+                note: "A learned factor of the cosines; one 60-way 1-shot model for all columns; affine augmentation, a \
+                       cosine schedule and averaged weights.",
+                trainings: &[Planned {
+                    name: "",
+                    preset: "tuned",
+                    settings: &[],
+                    columns: &COLUMNS,
+                    minutes: 11.0,
+                }],
+                tests: &[RUNNING],
+            },
+            strict: Setup {
+                note: "The same training.",
+                trainings: &[Planned {
+                    name: "",
+                    preset: "strict",
+                    settings: &[],
+                    columns: &COLUMNS,
+                    minutes: 11.0,
+                }],
+                tests: &[RUNNING],
+            },
+        },
+        Row {
+            variant: "fce",
+            published: Published {
+                source: "Vinyals et al. 2016",
+                protocol: "no number on Omniglot",
+                accuracy: &[],
+            },
+            paper: Setup {
+                note: "Full-context embeddings, 20-way 1-shot; tested with as many shots as it was trained with.",
+                trainings: &[Planned {
+                    name: "",
+                    preset: "tuned",
+                    settings: FCE,
+                    columns: &[W5S1, W20S1],
+                    minutes: 8.0,
+                }],
+                tests: &[RUNNING],
+            },
+            strict: Setup {
+                note: "The same training.",
+                trainings: &[Planned {
+                    name: "",
+                    preset: "strict",
+                    settings: FCE,
+                    columns: &[W5S1, W20S1],
+                    minutes: 8.0,
+                }],
+                tests: &[RUNNING],
+            },
+        },
     ],
     build,
 };
+
+/// Full-context embeddings are trained with fewer classes: they read the support set image by image.
+const FCE: &[(&str, &str)] = &[("fce", "true"), ("way", "20")];
 
 /// The network; see the module.
 #[derive(Module, Debug)]

@@ -20,6 +20,8 @@ use crate::error::Error;
 use crate::learner::Learner;
 use crate::norm::{Norm, Pass};
 use crate::options::{OptionSpec, Options};
+use crate::reproduce::Row;
+use crate::settings::Layer;
 
 /// Every method, in the order of listings.
 pub static METHODS: &[&MethodSpec] = &[
@@ -77,8 +79,32 @@ pub struct MethodSpec {
     pub defaults: &'static [(&'static str, &'static str)],
     /// Named sets of training settings.
     pub presets: &'static [Preset],
+    /// Its paper's rows in the table that `kshot reproduce` makes; none for a method without one.
+    pub rows: &'static [Row],
     /// Makes one with fresh weights.
     pub build: fn(MethodRequest<'_>) -> Result<Box<dyn Learner>, Error>,
+}
+
+impl MethodSpec {
+    /// The settings of one of its presets.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`] with the presets that there are.
+    pub fn preset(&self, name: &str) -> Result<Layer, Error> {
+        let Some(preset) = self.presets.iter().find(|preset| preset.name == name) else {
+            let known: Vec<&str> = self.presets.iter().map(|preset| preset.name).collect();
+            return Err(Error::Unknown {
+                what: "preset",
+                name: name.to_owned(),
+                hint: format!("; method {} has {}", self.name, known.join(", ")),
+            });
+        };
+        Ok(preset
+            .settings
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect())
+    }
 }
 
 /// What a method needs to know to be made.

@@ -14,7 +14,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::common::{class_means, negative_log_likelihood, unit};
+use super::common::{TUNED, TUNED_STRICT, class_means, negative_log_likelihood, unit};
 use super::{Batch, Family, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
 use crate::encoder::Encoder;
 use crate::episode::Support;
@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::learner::{Learner, erase};
 use crate::norm::{Norm, Pass};
 use crate::options::{OptionKind, OptionSpec};
+use crate::reproduce::{COLUMNS, Planned, Published, RUNNING, Row, Setup, W5S1, W5S5, W20S1, W20S5};
 
 pub static SPEC: MethodSpec = MethodSpec {
     name: "prototypical",
@@ -66,47 +67,45 @@ pub static SPEC: MethodSpec = MethodSpec {
                 ("average", "0"),
             ],
         },
-        Preset {
-            name: "tuned",
-            summary: "the paper's protocol with another training: affine augmentation, a cosine schedule and the \
-                      average of the weights",
-            settings: &[
-                ("data", "omniglot"),
-                ("split", "vinyals"),
-                ("rotations", "all"),
-                ("train-on", "trainval"),
-                ("way", "60"),
-                ("query", "5"),
-                ("episodes", "12000"),
-                ("average", "0.999"),
-                ("rotate", "10"),
-                ("shear", "0.15"),
-                ("scale", "0.15"),
-                ("shift", "2"),
-                ("val-interval", "1000"),
-            ],
-        },
-        Preset {
-            name: "strict",
-            summary: "the tuned training under the strict protocol: official 30/20 alphabet split, no rotated test \
-                      classes, the validation alphabets held out, running statistics",
-            settings: &[
-                ("data", "omniglot"),
-                ("split", "official"),
-                ("rotations", "train"),
-                ("way", "60"),
-                ("query", "5"),
-                ("episodes", "12000"),
-                ("average", "0.999"),
-                ("rotate", "10"),
-                ("shear", "0.15"),
-                ("scale", "0.15"),
-                ("shift", "2"),
-                ("val-interval", "1000"),
-                ("norm", "running"),
-            ],
-        },
+        TUNED,
+        TUNED_STRICT,
     ],
+    rows: &[Row {
+        variant: "",
+        published: Published {
+            source: "Snell et al. 2017, table 1",
+            protocol: "Vinyals' split, rotated characters as further classes in the test too; 60-way training, shots as in the test",
+            accuracy: &[
+                (W5S1, 98.8, 0.0),
+                (W5S5, 99.7, 0.0),
+                (W20S1, 96.0, 0.0),
+                (W20S5, 98.9, 0.0),
+            ],
+        },
+        paper: Setup {
+            note: "One 1-shot model for all columns, where the paper trains one per number of shots; affine augmentation, \
+                   a cosine schedule and averaged weights, where it has none and halves the rate every 2,000 episodes.",
+            trainings: &[Planned {
+                name: "",
+                preset: "tuned",
+                settings: &[],
+                columns: &COLUMNS,
+                minutes: 11.0,
+            }],
+            tests: &[RUNNING],
+        },
+        strict: Setup {
+            note: "The same training.",
+            trainings: &[Planned {
+                name: "",
+                preset: "strict",
+                settings: &[],
+                columns: &COLUMNS,
+                minutes: 11.0,
+            }],
+            tests: &[RUNNING],
+        },
+    }],
     build,
 };
 

@@ -29,6 +29,7 @@ use crate::learner::{Learner, erase};
 use crate::norm::{Norm, Pass};
 use crate::ops::conv_block::{Activation, BlockForm};
 use crate::options::{OptionKind, OptionSpec};
+use crate::reproduce::{Planned, Published, RUNNING, Row, Setup, Test, W5S1, W5S5, W20S1, W20S5};
 
 pub static SPEC: MethodSpec = MethodSpec {
     name: "relation",
@@ -57,10 +58,116 @@ pub static SPEC: MethodSpec = MethodSpec {
                 ("query", "19"),
             ],
         },
+        Preset {
+            name: "tuned",
+            summary: "the authors' protocol with another training: 20-way, affine augmentation, a cosine schedule and the \
+                      average of the weights (5 shots: 5 queries)",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "vinyals"),
+                ("rotations", "all"),
+                ("train-on", "trainval"),
+                ("norm", "episode"),
+                ("way", "20"),
+                ("query", "10"),
+                ("test-query", "10"),
+                ("episodes", "12000"),
+                ("average", "0.999"),
+                ("rotate", "10"),
+                ("shear", "0.15"),
+                ("scale", "0.15"),
+                ("shift", "2"),
+                ("val-interval", "1000"),
+            ],
+        },
         STRICT,
     ],
+    rows: &[Row {
+        variant: "",
+        published: Published {
+            source: "Sung et al. 2018, table 1",
+            protocol: "transductive (each episode's own statistics), a random rotation of each test class",
+            accuracy: &[
+                (W5S1, 99.6, 0.2),
+                (W5S5, 99.8, 0.1),
+                (W20S1, 97.6, 0.2),
+                (W20S5, 99.1, 0.1),
+            ],
+        },
+        paper: Setup {
+            note: "One 20-way model per number of shots, where the authors train one per column and for hundreds of \
+                   thousands of episodes; affine augmentation, a cosine schedule and averaged weights.",
+            trainings: &[
+                Planned {
+                    name: "1-shot",
+                    preset: "tuned",
+                    settings: &[],
+                    columns: &[W5S1, W20S1],
+                    minutes: 38.0,
+                },
+                Planned {
+                    name: "5-shot",
+                    preset: "tuned",
+                    settings: &[("shot", "5"), ("query", "5"), ("test-query", "5")],
+                    columns: &[W5S5, W20S5],
+                    minutes: 22.0,
+                },
+            ],
+            tests: &[AUTHORS, RUNNING],
+        },
+        strict: Setup {
+            note: "The same trainings.",
+            trainings: &[
+                Planned {
+                    name: "1-shot",
+                    preset: "strict",
+                    settings: STRICT_1_SHOT,
+                    columns: &[W5S1, W20S1],
+                    minutes: 38.0,
+                },
+                Planned {
+                    name: "5-shot",
+                    preset: "strict",
+                    settings: STRICT_5_SHOT,
+                    columns: &[W5S5, W20S5],
+                    minutes: 22.0,
+                },
+            ],
+            tests: &[RUNNING],
+        },
+    }],
     build,
 };
+
+/// The authors' test: its own statistics, and their queries per class.
+const AUTHORS: Test = Test {
+    norm: Norm::Episode,
+    query: [19, 15, 10, 5],
+};
+/// The tuned training under the strict protocol.
+const STRICT_1_SHOT: &[(&str, &str)] = &[
+    ("way", "20"),
+    ("query", "10"),
+    ("episodes", "12000"),
+    ("average", "0.999"),
+    ("rotate", "10"),
+    ("shear", "0.15"),
+    ("scale", "0.15"),
+    ("shift", "2"),
+    ("val-interval", "1000"),
+];
+const STRICT_5_SHOT: &[(&str, &str)] = &[
+    ("way", "20"),
+    ("shot", "5"),
+    ("query", "5"),
+    ("episodes", "12000"),
+    ("average", "0.999"),
+    ("rotate", "10"),
+    ("shear", "0.15"),
+    ("scale", "0.15"),
+    ("shift", "2"),
+    ("val-interval", "1000"),
+];
 
 const HIDDEN: usize = 8;
 const FORM: BlockForm = BlockForm {

@@ -18,7 +18,7 @@ use burn::module::Module;
 use burn::tensor::activation::log_sigmoid;
 use burn::tensor::{Int, Tensor};
 
-use super::common::{STRICT, one_hot, unit};
+use super::common::{TUNED, TUNED_STRICT, one_hot, unit};
 use super::{Batch, Family, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
 use crate::encoder::Encoder;
 use crate::episode::Support;
@@ -28,6 +28,7 @@ use crate::learner::{Learner, erase};
 use crate::norm::{Norm, Pass};
 use crate::options::{OptionKind, OptionSpec};
 use crate::parameters::squared_weights;
+use crate::reproduce::{COLUMNS, Planned, Published, RUNNING, Row, Setup, W5S1, W5S5, W20S1, W20S5};
 
 pub static SPEC: MethodSpec = MethodSpec {
     name: "siamese",
@@ -69,8 +70,45 @@ pub static SPEC: MethodSpec = MethodSpec {
                 ("shift", "2"),
             ],
         },
-        STRICT,
+        TUNED,
+        TUNED_STRICT,
     ],
+    rows: &[Row {
+        variant: "",
+        published: Published {
+            source: "Vinyals et al. 2016, table 1 (their re-run, without fine-tuning)",
+            protocol: "1,200 training characters with their rotations, the other characters for the test",
+            accuracy: &[
+                (W5S1, 96.7, 0.0),
+                (W5S5, 98.4, 0.0),
+                (W20S1, 88.0, 0.0),
+                (W20S5, 96.5, 0.0),
+            ],
+        },
+        paper: Setup {
+            note: "Four blocks of 64 filters, where Koch's twins are larger; affine augmentation, a cosine schedule and \
+                   averaged weights; five shots by the mean of their log-odds.",
+            trainings: &[Planned {
+                name: "",
+                preset: "tuned",
+                settings: &[],
+                columns: &COLUMNS,
+                minutes: 11.0,
+            }],
+            tests: &[RUNNING],
+        },
+        strict: Setup {
+            note: "The same training.",
+            trainings: &[Planned {
+                name: "",
+                preset: "strict",
+                settings: &[],
+                columns: &COLUMNS,
+                minutes: 11.0,
+            }],
+            tests: &[RUNNING],
+        },
+    }],
     build,
 };
 

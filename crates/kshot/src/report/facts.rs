@@ -85,15 +85,15 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This one.
-    pub fn here(settings: &Settings) -> Self {
+    /// This one, with the tensors on `device`.
+    pub fn here(device: &str) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             simd: SimdLevel::current().name(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads: rayon::current_num_threads(),
-            device: settings.core.text("device").to_owned(),
+            device: device.to_owned(),
         }
     }
 

@@ -4,34 +4,35 @@ mod curves;
 mod details;
 mod embedding;
 mod episodes;
-mod headline;
+pub(crate) mod headline;
 mod pairs;
-
-use std::fmt::Write;
 
 use super::{Report, escape};
 
 /// The whole page.
 pub fn page(report: &Report) -> String {
     let mut html = String::new();
-    // The policy forbids everything but the page's own style and pictures, whatever a class is called.
-    let _ = write!(
-        html,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\"/>\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
-         <title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n",
-        escape::html(&format!("kshot: {}", report.title())),
-        include_str!("html/style.css"),
-    );
     headline::write(&mut html, report);
     curves::write(&mut html, report);
     episodes::write(&mut html, report);
     embedding::write(&mut html, report);
     pairs::write(&mut html, report);
     details::write(&mut html, report);
-    html.push_str("</main>\n</body>\n</html>\n");
-    html
+    document(&report.title(), &html)
+}
+
+/// A page with a title, the style of all pages, and what stands in its main part.
+///
+/// The policy forbids everything but the page's own style and pictures, whatever a class is called.
+pub(crate) fn document(title: &str, main: &str) -> String {
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\"/>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
+         <title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n{main}</main>\n</body>\n</html>\n",
+        escape::html(&format!("kshot: {title}")),
+        include_str!("html/style.css"),
+    )
 }
 
 /// A name from outside: escaped, kept from changing the direction of what is around it, and broken, if it must be,

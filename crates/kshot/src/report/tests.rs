@@ -1,7 +1,7 @@
 //! What every report promises: see `tests/fixture.rs` for what they are made from.
 
 mod fixture;
-mod well_formed;
+pub(crate) mod well_formed;
 
 use super::*;
 use crate::trace::Line;

@@ -58,7 +58,7 @@ pub fn write(html: &mut String, report: &Report) {
 }
 
 /// A command line that is broken between its options, if it must be.
-fn command(line: &str) -> String {
+pub(crate) fn command(line: &str) -> String {
     let mut words = line.split(" --");
     let mut html = escape::html(words.next().unwrap_or_default());
     for option in words {

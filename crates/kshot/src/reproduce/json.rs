@@ -1,0 +1,125 @@
+//! The table as JSON: flat rows, one for each method, column and line of ours.
+
+use serde_json::{Value, json};
+
+use super::row::COLUMNS;
+use super::table::{Cell, Form, Ours, Status, Table, Trained};
+use crate::train::Ended;
+
+impl Table {
+    /// The table as one JSON object; accuracies, errors and intervals are in `[0, 1]`.
+    pub fn to_json(&self) -> Value {
+        let rows: Vec<Value> = self.forms.iter().flat_map(|form| self.rows(form)).collect();
+        json!({
+            "version": self.machine.version,
+            "system": self.machine.system,
+            "cores": self.machine.cores,
+            "threads": self.machine.threads,
+            "simd": self.machine.simd,
+            "data": "omniglot",
+            "scale": self.scale,
+            "test_episodes": self.test_episodes,
+            "finished": self.is_finished(),
+            "notes": self.notes,
+            "methods": self.forms.iter().map(method).collect::<Vec<_>>(),
+            "rows": rows,
+            "trainings": self.trainings.iter().map(training).collect::<Vec<_>>(),
+        })
+    }
+
+    fn rows(&self, form: &Form) -> Vec<Value> {
+        let columns = COLUMNS.iter().enumerate();
+        columns
+            .flat_map(|(at, &column)| {
+                let lines = form
+                    .ours
+                    .iter()
+                    .filter_map(move |line| Some((line, line.cells[at].as_ref()?)));
+                lines.map(move |(line, cell)| {
+                    let published = form.row.published.of(column);
+                    let mut row = self.row(form, line, cell);
+                    row["column"] = json!(column.short());
+                    row["way"] = json!(column.way);
+                    row["shot"] = json!(column.shot);
+                    row["published"] = json!(published.map(|(accuracy, _)| accuracy / 100.0));
+                    row["published_ci95"] = json!(
+                        published
+                            .filter(|(_, ci95)| *ci95 > 0.0)
+                            .map(|(_, ci95)| ci95 / 100.0)
+                    );
+                    row
+                })
+            })
+            .chain(form.ours.iter().filter_map(|line| {
+                let cell = line.lake.as_ref()?;
+                let mut row = self.row(form, line, cell);
+                row["column"] = json!("lake");
+                row["error"] = json!(cell.tested.as_ref().map(|tested| 1.0 - tested.record.accuracy));
+                Some(row)
+            }))
+            .collect()
+    }
+
+    fn row(&self, form: &Form, line: &Ours, cell: &Cell) -> Value {
+        let training = &self.trainings[cell.training];
+        let record = cell.tested.as_ref().map(|tested| &tested.record);
+        json!({
+            "method": form.method,
+            "variant": form.row.variant,
+            "protocol": line.protocol.name(),
+            "norm": line.norm.name(),
+            "query": cell.trial.query,
+            "status": status(cell.status),
+            "accuracy": record.map(|record| record.accuracy),
+            "ci95": record.map(|record| record.ci95),
+            "episodes": record.map(|record| record.episodes),
+            "seed": record.map(|record| record.seed),
+            "training": training.name,
+            "trained_episodes": cell.tested.as_ref().map(|tested| tested.trained),
+            "checkpoint": cell.tested.as_ref().map(|tested| tested.checkpoint),
+            "planned_episodes": training.episodes,
+            "training_seconds": training.state.progress.seconds,
+            "commands": [training.command, cell.command],
+        })
+    }
+}
+
+fn method(form: &Form) -> Value {
+    json!({
+        "method": form.method,
+        "variant": form.row.variant,
+        "paper": form.paper,
+        "published_source": form.row.published.source,
+        "published_protocol": form.row.published.protocol,
+        "note_paper": form.row.paper.note,
+        "note_strict": form.row.strict.note,
+    })
+}
+
+fn training(training: &Trained) -> Value {
+    json!({
+        "name": training.name,
+        "method": training.method,
+        "protocol": training.protocol.name(),
+        "command": training.command,
+        "episodes": training.state.progress.episode,
+        "planned_episodes": training.episodes,
+        "seconds": training.state.progress.seconds,
+        "planned_minutes": training.minutes,
+        "ended": match training.state.ended {
+            None => Value::Null,
+            Some(Ended::Patience) => json!("flat validation"),
+            Some(_) => json!("all episodes"),
+        },
+        "checkpoint": training.checkpoint,
+    })
+}
+
+fn status(status: Status) -> &'static str {
+    match status {
+        Status::Untrained => "untrained",
+        Status::Untested => "untested",
+        Status::Partial => "partial",
+        Status::Finished => "finished",
+    }
+}

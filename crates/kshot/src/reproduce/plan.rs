@@ -1,0 +1,333 @@
+//! The plan: every row's trainings as run folders, commands and tests.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::row::{COLUMNS, Column, Planned, Row, Setup, Test, W20S1};
+use crate::error::Error;
+use crate::method::{self, METHODS, MethodSpec};
+use crate::norm::Norm;
+use crate::report::escape::shell;
+use crate::settings::{Layer, Settings};
+
+/// Test episodes of each number in the table.
+pub const TEST_EPISODES: u64 = 1000;
+/// Seed of the test episodes.
+pub const SEED: u64 = 1;
+
+/// Settings that count training episodes, and what follows them, so that a scaled plan scales them.
+const SCALED: [&str; 4] = ["episodes", "val-interval", "halve-every", "report-interval"];
+/// Settings that count episodes of validations and tests, of which an interval needs two.
+const SCALED_TESTS: [&str; 2] = ["val-episodes", "test-episodes"];
+
+/// Under which protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// The paper's own.
+    Paper,
+    /// The one that is the same for all methods.
+    Strict,
+}
+
+impl Protocol {
+    /// Both, in the order of the table.
+    pub const ALL: [Self; 2] = [Self::Paper, Self::Strict];
+
+    /// `paper` or `strict`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Paper => "paper",
+            Self::Strict => "strict",
+        }
+    }
+
+    /// What `row` plans under it.
+    pub fn setup(self, row: &Row) -> &Setup {
+        match self {
+            Self::Paper => &row.paper,
+            Self::Strict => &row.strict,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What is asked for.
+pub struct Request<'a> {
+    /// Names of methods; none for all that have rows.
+    pub methods: &'a [String],
+    /// Share of the planned episodes, in `(0, 1]`.
+    pub scale: f64,
+    /// Where Omniglot lies, when the caller said so.
+    pub data_dir: Option<&'a str>,
+    /// Where the run folders and the table lie.
+    pub folder: &'a Path,
+}
+
+/// Every training of every row.
+pub struct Plan {
+    /// Where the run folders and the table lie.
+    pub folder: PathBuf,
+    /// Share of the planned episodes.
+    pub scale: f64,
+    /// The trainings in the order of the table.
+    pub runs: Vec<Run>,
+}
+
+/// A training of the plan with its run folder.
+pub struct Run {
+    /// The method.
+    pub method: &'static MethodSpec,
+    /// The row that it serves.
+    pub row: &'static Row,
+    /// Under which protocol.
+    pub protocol: Protocol,
+    /// The training as the method's file has it.
+    pub planned: &'static Planned,
+    /// `matching-fce-paper`.
+    pub name: String,
+    /// Its run folder.
+    pub folder: PathBuf,
+    /// Its settings.
+    pub settings: Settings,
+    /// The command that trains it.
+    pub command: String,
+    /// Minutes of training that it should take, in all.
+    pub minutes: f64,
+    /// Its tests.
+    pub trials: Vec<Trial>,
+    /// Whether it was asked for.
+    pub selected: bool,
+}
+
+/// A test of a trained model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trial {
+    /// The column of the table; `None` is Lake's benchmark.
+    pub column: Option<Column>,
+    /// Whose statistics normalise.
+    pub norm: Norm,
+    /// Queries per class.
+    pub query: usize,
+    /// Test episodes.
+    pub episodes: u64,
+}
+
+impl Plan {
+    /// The plan of all methods; those not asked for are not selected.
+    ///
+    /// # Errors
+    /// An unknown method, one without rows, or a scale that is none.
+    pub fn of(request: &Request<'_>) -> Result<Self, Error> {
+        if !(request.scale > 0.0 && request.scale <= 1.0) {
+            return Err(Error::Setting {
+                name: "scale",
+                problem: format!("expected a number above 0 and at most 1, found {}", request.scale),
+            });
+        }
+        for name in request.methods {
+            if method::find(name)?.rows.is_empty() {
+                let with_rows: Vec<&str> = METHODS
+                    .iter()
+                    .filter(|spec| !spec.rows.is_empty())
+                    .map(|spec| spec.name)
+                    .collect();
+                return Err(Error::Setting {
+                    name: "method",
+                    problem: format!(
+                        "{name} has no row in the papers' table; choose from {}",
+                        with_rows.join(", ")
+                    ),
+                });
+            }
+        }
+        let mut runs = Vec::new();
+        for &method in METHODS {
+            let selected =
+                request.methods.is_empty() || request.methods.iter().any(|name| name == method.name);
+            for row in method.rows {
+                for protocol in Protocol::ALL {
+                    for planned in protocol.setup(row).trainings {
+                        runs.push(Run::of(method, row, protocol, planned, selected, request)?);
+                    }
+                }
+            }
+        }
+        Ok(Self {
+            folder: request.folder.to_owned(),
+            scale: request.scale,
+            runs,
+        })
+    }
+
+    /// Whether the training of that name was asked for.
+    pub fn is_selected(&self, name: &str) -> bool {
+        self.selected().any(|run| run.name == name)
+    }
+
+    /// The trainings that were asked for.
+    pub fn selected(&self) -> impl Iterator<Item = &Run> {
+        self.runs.iter().filter(|run| run.selected)
+    }
+}
+
+impl Run {
+    fn of(
+        method: &'static MethodSpec,
+        row: &'static Row,
+        protocol: Protocol,
+        planned: &'static Planned,
+        selected: bool,
+        request: &Request<'_>,
+    ) -> Result<Self, Error> {
+        let words = [method.name, row.variant, planned.name, protocol.name()];
+        let name = words
+            .into_iter()
+            .filter(|word| !word.is_empty())
+            .collect::<Vec<_>>()
+            .join("-");
+        let folder = request.folder.join(&name);
+        let preset = method.preset(planned.preset)?;
+        let mut flags: Vec<(String, String)> = planned
+            .settings
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
+        let resolve = |flags: &[(String, String)]| {
+            let mut layer: Layer = flags.iter().cloned().collect();
+            layer.insert("method".to_owned(), method.name.to_owned());
+            Settings::resolve(&[&preset, &layer])
+        };
+        if request.scale < 1.0 {
+            for (name, value) in scaled(&resolve(&flags)?, request.scale) {
+                flags.retain(|(given, _)| *given != name);
+                flags.push((name, value));
+            }
+        }
+        if let Some(data_dir) = request.data_dir {
+            flags.push(("data-dir".to_owned(), data_dir.to_owned()));
+        }
+        let settings = resolve(&flags)?;
+        let options: String = flags.iter().map(|(name, value)| flag(name, value)).collect();
+        let command = format!(
+            "kshot train {} --preset {}{options} --out {}",
+            method.name,
+            planned.preset,
+            shell(&folder.display().to_string())
+        );
+        let episodes = scaled_count(TEST_EPISODES, request.scale, 2);
+        let setup = protocol.setup(row);
+        let mut trials: Vec<Trial> = setup
+            .tests
+            .iter()
+            .flat_map(|test| trials(test, planned.columns, episodes))
+            .collect();
+        if protocol == Protocol::Strict && planned.columns.contains(&W20S1) {
+            trials.extend(setup.tests.iter().map(|test| Trial {
+                column: None,
+                norm: test.norm,
+                query: 1,
+                episodes: 20,
+            }));
+        }
+        Ok(Self {
+            minutes: planned.minutes * request.scale,
+            method,
+            row,
+            protocol,
+            planned,
+            name,
+            folder,
+            settings,
+            command,
+            trials,
+            selected,
+        })
+    }
+
+    /// Planned training episodes.
+    pub fn episodes(&self) -> u64 {
+        self.settings.core.integer("episodes") as u64
+    }
+
+    /// The command that makes `trial` on this run.
+    pub fn test_command(&self, trial: &Trial) -> String {
+        let folder = shell(&self.folder.display().to_string());
+        match trial.column {
+            Some(Column { way, shot }) => format!(
+                "kshot eval {folder} --way {way} --shot {shot} --query {} --episodes {} --seed {SEED} --norm {}",
+                trial.query, trial.episodes, trial.norm
+            ),
+            None => format!("kshot eval {folder} --protocol lake --norm {}", trial.norm),
+        }
+    }
+}
+
+impl Trial {
+    /// The settings of an evaluation that make it this one.
+    pub fn layer(&self) -> Layer {
+        let mut layer: Layer = [("norm", self.norm.name().to_owned()), ("seed", SEED.to_string())]
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        if let Some(column) = self.column {
+            for (name, value) in [
+                ("test-way", column.way as u64),
+                ("test-shot", column.shot as u64),
+                ("test-query", self.query as u64),
+                ("test-episodes", self.episodes),
+            ] {
+                layer.insert(name.to_owned(), value.to_string());
+            }
+        }
+        layer
+    }
+}
+
+/// A setting as it stands on the command line.
+fn flag(name: &str, value: &str) -> String {
+    match value {
+        "true" => format!(" --{name}"),
+        "false" => format!(" --{name}=false"),
+        _ => format!(" --{name} {}", shell(value)),
+    }
+}
+
+fn trials(test: &Test, columns: &[Column], episodes: u64) -> Vec<Trial> {
+    COLUMNS
+        .into_iter()
+        .zip(test.query)
+        .filter(|(column, _)| columns.contains(column))
+        .map(|(column, query)| Trial {
+            column: Some(column),
+            norm: test.norm,
+            query,
+            episodes,
+        })
+        .collect()
+}
+
+/// The settings that a scaled plan changes.
+fn scaled(settings: &Settings, scale: f64) -> Vec<(String, String)> {
+    let at_least = SCALED
+        .map(|name| (name, 1))
+        .into_iter()
+        .chain(SCALED_TESTS.map(|name| (name, 2)));
+    at_least
+        .map(|(name, least)| {
+            let count = scaled_count(settings.core.integer(name) as u64, scale, least);
+            (name.to_owned(), count.to_string())
+        })
+        .collect()
+}
+
+fn scaled_count(count: u64, scale: f64, least: u64) -> u64 {
+    ((count as f64 * scale).round() as u64).max(least)
+}
