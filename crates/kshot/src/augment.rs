@@ -10,7 +10,7 @@ use crate::data::ImageShape;
 use crate::episode::Episode;
 
 /// How the images of an episode are changed; the default changes nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
     /// Rotation of each image, uniform within ± this many degrees.
@@ -21,12 +21,26 @@ pub struct Augment {
     pub scale: f32,
     /// Shift of each image along x and y, uniform within ± this many 28ths of its side.
     pub shift: f32,
+    /// Probability of each of these changes, drawn for each image, direction and change on its own; 1 always.
+    pub chance: f32,
+}
+
+impl Default for Augment {
+    fn default() -> Self {
+        Self {
+            rotate: 0.0,
+            shear: 0.0,
+            scale: 0.0,
+            shift: 0.0,
+            chance: 1.0,
+        }
+    }
 }
 
 impl Augment {
     /// Changes every image of `episode`, each in its own way.
     pub fn apply(&self, episode: &mut Episode, rng: &mut ChaCha8Rng) {
-        if *self == Self::default() {
+        if [self.rotate, self.shear, self.scale, self.shift] == [0.0; 4] {
             return;
         }
         let shape = episode.image;
@@ -41,7 +55,8 @@ impl Augment {
 
     fn affine(&self, rng: &mut ChaCha8Rng, shape: ImageShape) -> Affine {
         let mut within = |bound: f32| {
-            if bound > 0.0 {
+            // A change that is certain draws nothing for its chance.
+            if bound > 0.0 && (self.chance >= 1.0 || rng.random::<f32>() < self.chance) {
                 rng.random_range(-bound..=bound)
             } else {
                 0.0
@@ -145,6 +160,30 @@ mod tests {
         );
         assert!((target[4 * 9 + 4] - 1.0).abs() < 1e-5);
         assert_ne!(source, target);
+    }
+
+    #[test]
+    fn each_change_comes_as_often_as_its_chance_says() {
+        let augment = Augment {
+            rotate: 10.0,
+            shift: 2.0,
+            chance: 0.5,
+            ..Augment::default()
+        };
+        let (mut turned, mut moved, mut both) = (0, 0, 0);
+        for seed in 0..400 {
+            let affine = augment.affine(&mut random::stream(seed, &[]), ImageShape::square(28, 1));
+            let (turn, shift) = (affine.xy != 0.0, affine.shift_x != 0.0);
+            turned += usize::from(turn);
+            moved += usize::from(shift);
+            both += usize::from(turn && shift);
+        }
+        // 200, 200 and 100 in the mean, with deviations of 10, 10 and 9.
+        assert!(
+            (150..=250).contains(&turned) && (150..=250).contains(&moved),
+            "{turned} {moved}"
+        );
+        assert!((55..=145).contains(&both), "{both}");
     }
 
     #[test]

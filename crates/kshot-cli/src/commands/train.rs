@@ -241,7 +241,7 @@ fn preset(method: &str, name: &str) -> Result<Layer, kshot::Error> {
 /// Writes what follows from the dataset into the settings, so that the run describes itself.
 fn resolve_auto(settings: &Settings, dataset: &dyn kshot::data::Dataset) -> Result<Settings, kshot::Error> {
     let image = dataset.shape();
-    let found: Layer = [
+    let mut found: Layer = [
         ("split", dataset.partition().to_owned()),
         ("image-size", image.height.to_string()),
         ("channels", image.channels.to_string()),
@@ -249,6 +249,10 @@ fn resolve_auto(settings: &Settings, dataset: &dyn kshot::data::Dataset) -> Resu
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
+    if settings.method_options.text("base-classes") == "auto" {
+        let classes = dataset.classes(Part::Train).len();
+        found.insert("base-classes".to_owned(), classes.to_string());
+    }
     Settings::resolve(&[&settings.layer(), &found])
 }
 

@@ -131,6 +131,12 @@ pub static SETTINGS: &[OptionSpec] = &[
         "classes per validation episode; auto: as in training, at most 20",
     ),
     setting(
+        "augment-chance",
+        OptionKind::Number(0.0, 1.0),
+        "1",
+        "augmentation: chance of each of these changes, drawn for each image",
+    ),
+    setting(
         "val-shot",
         OptionKind::Text,
         "auto",
