@@ -34,4 +34,5 @@ mod suggest;
 pub mod trace;
 pub mod train;
 
+pub mod transfer;
 pub use error::Error;
