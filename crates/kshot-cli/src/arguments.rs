@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-use crate::commands::{data, eval, list, reproduce, train};
+use crate::commands::{data, eval, import, list, reproduce, train};
 
 /// The whole command line.
 pub fn command() -> Command {
@@ -14,6 +14,7 @@ pub fn command() -> Command {
         .subcommand(train::command())
         .subcommand(eval::command())
         .subcommand(reproduce::command())
+        .subcommand(import::command())
         .subcommand(data::command())
         .subcommands(list::commands())
 }

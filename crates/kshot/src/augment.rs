@@ -10,7 +10,7 @@ use crate::data::ImageShape;
 use crate::episode::Episode;
 
 /// How the images of an episode are changed; the default changes nothing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Augment {
     /// Rotation of each image, uniform within ± this many degrees.
@@ -25,12 +25,28 @@ pub struct Augment {
     pub elastic: f32,
     /// Strokes wider (or, with the other sign, thinner) by a uniform share of a 28th of the side, up to this.
     pub stroke: f32,
+    /// Probability of each of these changes, drawn for each image, direction and change on its own; 1 always.
+    pub chance: f32,
+}
+
+impl Default for Augment {
+    fn default() -> Self {
+        Self {
+            rotate: 0.0,
+            shear: 0.0,
+            scale: 0.0,
+            shift: 0.0,
+            elastic: 0.0,
+            stroke: 0.0,
+            chance: 1.0,
+        }
+    }
 }
 
 impl Augment {
     /// Changes every image of `episode`, each in its own way.
     pub fn apply(&self, episode: &mut Episode, rng: &mut ChaCha8Rng) {
-        if *self == Self::default() {
+        if [self.rotate, self.shear, self.scale, self.shift] == [0.0; 4] {
             return;
         }
         let shape = episode.image;
@@ -52,20 +68,31 @@ impl Augment {
     }
 
     fn draw(&self, shape: ImageShape, rng: &mut ChaCha8Rng) -> Change {
+        let affine = self.affine(rng, shape);
+        // What is certain draws nothing for its chance.
+        let chance = self.chance;
+        let happens = |rng: &mut ChaCha8Rng| chance >= 1.0 || rng.random::<f32>() < chance;
+        let field = if self.elastic > 0.0 && happens(rng) {
+            Some(Field::draw(self.elastic, shape, rng))
+        } else {
+            None
+        };
+        let stroke = if self.stroke > 0.0 && happens(rng) {
+            rng.random_range(-self.stroke..=self.stroke)
+        } else {
+            0.0
+        };
         Change {
-            affine: self.affine(rng, shape),
-            field: Field::draw(self.elastic, shape, rng),
-            stroke: if self.stroke > 0.0 {
-                rng.random_range(-self.stroke..=self.stroke)
-            } else {
-                0.0
-            },
+            affine,
+            field,
+            stroke,
         }
     }
 
     fn affine(&self, rng: &mut ChaCha8Rng, shape: ImageShape) -> Affine {
         let mut within = |bound: f32| {
-            if bound > 0.0 {
+            // A change that is certain draws nothing for its chance.
+            if bound > 0.0 && (self.chance >= 1.0 || rng.random::<f32>() < self.chance) {
                 rng.random_range(-bound..=bound)
             } else {
                 0.0
@@ -177,17 +204,13 @@ struct Field {
 impl Field {
     const SIDE: usize = 4;
 
-    /// None where nothing is displaced.
-    fn draw(bound: f32, shape: ImageShape, rng: &mut ChaCha8Rng) -> Option<Self> {
-        if bound <= 0.0 {
-            return None;
-        }
+    fn draw(bound: f32, shape: ImageShape, rng: &mut ChaCha8Rng) -> Self {
         let bound = bound * shape.height.max(shape.width) as f32 / 28.0;
         let mut points = [[[0.0; 2]; Self::SIDE]; Self::SIDE];
         for value in points.iter_mut().flatten().flatten() {
             *value = rng.random_range(-bound..=bound);
         }
-        Some(Self { points })
+        Self { points }
     }
 
     /// In pixels along x and y, for a pixel of the target.
@@ -277,6 +300,30 @@ mod tests {
     }
 
     #[test]
+    fn each_change_comes_as_often_as_its_chance_says() {
+        let augment = Augment {
+            rotate: 10.0,
+            shift: 2.0,
+            chance: 0.5,
+            ..Augment::default()
+        };
+        let (mut turned, mut moved, mut both) = (0, 0, 0);
+        for seed in 0..400 {
+            let affine = augment.affine(&mut random::stream(seed, &[]), ImageShape::square(28, 1));
+            let (turn, shift) = (affine.xy != 0.0, affine.shift_x != 0.0);
+            turned += usize::from(turn);
+            moved += usize::from(shift);
+            both += usize::from(turn && shift);
+        }
+        // 200, 200 and 100 in the mean, with deviations of 10, 10 and 9.
+        assert!(
+            (150..=250).contains(&turned) && (150..=250).contains(&moved),
+            "{turned} {moved}"
+        );
+        assert!((55..=145).contains(&both), "{both}");
+    }
+
+    #[test]
     fn size_stays_within_its_bounds() {
         for seed in 0..50 {
             let augment = Augment {
@@ -291,7 +338,7 @@ mod tests {
     #[test]
     fn an_elastic_field_moves_pixels_by_no_more_than_its_bound() {
         let shape = ImageShape::square(56, 1);
-        let field = Field::draw(1.5, shape, &mut random::stream(5, &[])).unwrap();
+        let field = Field::draw(1.5, shape, &mut random::stream(5, &[]));
         let moved: Vec<f32> = (0..shape.len())
             .flat_map(|at| field.at(at / 56, at % 56, shape))
             .collect();
@@ -300,7 +347,6 @@ mod tests {
             "1.5 28ths of 56 pixels are 3"
         );
         assert!(moved.iter().any(|by| by.abs() > 0.5));
-        assert!(Field::draw(0.0, shape, &mut random::stream(5, &[])).is_none());
     }
 
     #[test]

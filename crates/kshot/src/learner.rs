@@ -112,10 +112,13 @@ impl<M: Method> Learner for Erased<M> {
             support: episode.support_on(&self.training_device),
             query: episode.query_on(&self.training_device),
             query_labels: episode.query_labels(),
+            classes: episode.classes.clone(),
         };
         let mut pass = Pass::train();
         let Objective { loss, logits } = self.model.loss(&batch, &mut pass)?;
-        let mut gradients = loss.backward();
+        // A tracked zero beside it gives a loss in which no weight has a part its graph.
+        let zero = Tensor::<1>::zeros([1], &self.training_device).require_grad();
+        let mut gradients = (loss.clone() + zero).backward();
         let statistics = pass
             .into_statistics()
             .into_iter()

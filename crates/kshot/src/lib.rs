@@ -12,6 +12,7 @@ pub mod episode;
 pub mod error;
 pub mod eval;
 mod files;
+pub mod import;
 pub mod lake;
 pub mod layers;
 pub mod learner;
@@ -35,5 +36,6 @@ pub mod settings;
 mod suggest;
 pub mod trace;
 pub mod train;
+pub mod transfer;
 
 pub use error::Error;

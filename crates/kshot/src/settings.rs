@@ -139,7 +139,7 @@ impl Settings {
             argument: self.dataset_argument.clone(),
             data_dir: (!directory.is_empty()).then(|| PathBuf::from(directory)),
             partition: self.partition().to_owned(),
-            image_size: self.number_or_auto("image-size")?,
+            image_size: self.number_or_auto("image-size")?.or(self.encoder.image_size),
             channels: self.number_or_auto("channels")?,
             seed: self.seed(),
             options: self.dataset_options.clone(),
@@ -215,6 +215,7 @@ impl Settings {
             shift: number("shift"),
             elastic: number("elastic"),
             stroke: number("stroke"),
+            chance: number("augment-chance"),
         }
     }
 

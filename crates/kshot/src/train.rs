@@ -21,7 +21,7 @@ use crate::optimizer::{Adam, Moments};
 use crate::sampler::{Sampler, SamplerError};
 use crate::settings::Settings;
 use crate::trace::{Line, Trace};
-use crate::{model, named};
+use crate::{model, named, transfer};
 
 /// How far a running average moves towards each new batch statistic, as everywhere in the field.
 const MOMENTUM: f64 = 0.1;
@@ -75,7 +75,18 @@ impl Training {
     /// # Errors
     /// Settings that the dataset, the encoder or the method can't fulfil.
     pub fn new(settings: &Settings, dataset: Arc<dyn Dataset>, folder: &Path) -> Result<Self, Error> {
-        let learner = model::fresh(settings, dataset.shape())?;
+        let mut learner = model::fresh(settings, dataset.shape())?;
+        transfer::init_encoder(settings, learner.as_mut())?;
+        Self::of(settings, dataset, folder, learner)
+    }
+
+    /// A training of `learner`.
+    fn of(
+        settings: &Settings,
+        dataset: Arc<dyn Dataset>,
+        folder: &Path,
+        learner: Box<dyn Learner>,
+    ) -> Result<Self, Error> {
         let values = learner.read();
         let decay = settings.core.number("average");
         let average = (decay > 0.0).then(|| WeightAverage::new(decay, values.clone()));
@@ -105,7 +116,8 @@ impl Training {
         checkpoint: &Checkpoint,
         path: &Path,
     ) -> Result<Self, Error> {
-        let mut training = Self::new(settings, dataset, folder)?;
+        let learner = model::fresh(settings, dataset.shape())?;
+        let mut training = Self::of(settings, dataset, folder, learner)?;
         let (parameters, device) = (training.learner.parameters(), training.learner.device());
         let array = |arrays, prefix: &str| named::to_parameters(parameters, arrays, prefix, path, device);
         training.values = array(&checkpoint.training, "raw.")?;

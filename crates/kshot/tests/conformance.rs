@@ -23,9 +23,15 @@ const TASK: TaskShape = TaskShape {
     n_query: 3,
 };
 
+/// Small, where the method and its encoder have these options.
+const SMALL: [(&str, &str); 2] = [("filters", "6"), ("base-classes", "4")];
+
 fn settings(method: &MethodSpec) -> Settings {
-    let layer = [("method", method.name), ("filters", "6")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-    Settings::resolve(&[&BTreeMap::from(layer)]).unwrap()
+    let mut layer = BTreeMap::from([("method".to_owned(), method.name.to_owned())]);
+    let known = Settings::resolve(&[&layer]).unwrap().layer();
+    let small = SMALL.into_iter().filter(|(name, _)| known.contains_key(*name));
+    layer.extend(small.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    Settings::resolve(&[&layer]).unwrap()
 }
 
 fn fresh(method: &MethodSpec) -> Box<dyn Learner> {

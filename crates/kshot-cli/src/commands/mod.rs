@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod eval;
+pub mod import;
 pub mod list;
 pub mod reproduce;
 pub mod train;
@@ -17,6 +18,7 @@ pub fn run(matches: ArgMatches) -> Result<(), Error> {
     match matches.subcommand() {
         Some(("train", matches)) => train::run(matches),
         Some(("eval", matches)) => eval::run(matches),
+        Some(("import", matches)) => import::run(matches),
         Some(("data", matches)) => data::run(matches),
         Some(("reproduce", matches)) => reproduce::run(matches),
         Some((name, matches)) => list::run(name, matches),

@@ -157,7 +157,7 @@ pub fn finish(
 /// Writes what follows from the dataset into the settings, so that the run describes itself.
 fn with_found(settings: &Settings, dataset: &dyn Dataset) -> Result<Settings, kshot::Error> {
     let image = dataset.shape();
-    let found: Layer = [
+    let mut found: Layer = [
         ("split", dataset.partition().to_owned()),
         ("image-size", image.height.to_string()),
         ("channels", image.channels.to_string()),
@@ -165,6 +165,10 @@ fn with_found(settings: &Settings, dataset: &dyn Dataset) -> Result<Settings, ks
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
+    if settings.method_options.text("base-classes") == "auto" {
+        let classes = dataset.classes(Part::Train).len();
+        found.insert("base-classes".to_owned(), classes.to_string());
+    }
     Settings::resolve(&[&settings.layer(), &found])
 }
 

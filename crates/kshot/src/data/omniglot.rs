@@ -16,6 +16,8 @@
 //!   all with their rotations.
 //! - `random`: by the seed, 1,080, 120 and 423 of all characters whatever their alphabet. Rotated classes in training
 //!   only.
+//! - `koch`: the 30 background alphabets for training; of the evaluation alphabets the 10 without a one-shot run of
+//!   Lake's for validation, the 10 of the runs for the test. Rotated classes in training only.
 //!
 //! With `train-on = trainval` the validation classes are trained on as well, as papers do for their final model. They
 //! stay the validation part, which then says nothing about new classes.

@@ -25,6 +25,7 @@ pub static SPEC: EncoderSpec = EncoderSpec {
         default: "64",
         help: "filters of each block",
     }],
+    image_size: None,
     build,
 };
 

@@ -1,6 +1,8 @@
 //! Encoders: images in, feature maps out. One file each, and one line in the list below.
 
 mod conv4;
+mod koch;
+mod raw_pixels;
 mod relation;
 mod resnet12;
 
@@ -23,6 +25,8 @@ pub struct EncoderSpec {
     pub paper: &'static str,
     /// Options of its own.
     pub options: &'static [OptionSpec],
+    /// Side of the images that it is made for, where `--image-size` does not say another.
+    pub image_size: Option<usize>,
     /// Makes one with fresh weights.
     pub build: fn(&EncoderRequest<'_>, &mut ChaCha8Rng) -> Result<Built, Error>,
 }
@@ -70,6 +74,8 @@ encoders! {
     conv4::Conv4,
     relation::RelationEncoder,
     resnet12::ResNet12,
+    koch::Koch,
+    raw_pixels::RawPixels,
 }
 
 impl Encoder {

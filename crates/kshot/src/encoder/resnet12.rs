@@ -29,6 +29,7 @@ pub static SPEC: EncoderSpec = EncoderSpec {
         default: "64",
         help: "filters of the first residual block; each later one has twice as many",
     }],
+    image_size: None,
     build,
 };
 

@@ -83,6 +83,18 @@ pub fn class_sums(rows: Tensor<2>, labels: &[usize], n_way: usize) -> Tensor<2> 
     one_hot(labels, n_way, &rows.device()).transpose().matmul(rows)
 }
 
+/// Greatest score among each class's support images: `scores` `[n_query, n_support]` → `[n_query, n_way]`.
+pub fn class_maxima(scores: Tensor<2>, labels: &[usize], n_way: usize) -> Tensor<2> {
+    let [n_query, n_support] = scores.dims();
+    let members = one_hot(labels, n_way, &scores.device());
+    // Where an example is of another class it must not win.
+    let out = (members.ones_like() - members)
+        .mul_scalar(-1e9)
+        .unsqueeze_dim::<3>(0);
+    let scores = scores.unsqueeze_dim::<3>(2).expand([n_query, n_support, n_way]);
+    (scores + out).max_dim(1).reshape([n_query, n_way])
+}
+
 /// Rows of length 1 (a zero row stays zero).
 pub fn unit(rows: Tensor<2>) -> Tensor<2> {
     let length = rows.clone().square().sum_dim(1).add_scalar(1e-16).sqrt();

@@ -3,8 +3,10 @@
 //! One file per paper, and one line in [`METHODS`]. A method is a *learner* ([`Method::adapt`],
 //! [`Method::score`]) and a *meta-learner* ([`Method::loss`]).
 
+mod baseline_plus_plus;
 mod common;
 mod matching;
+mod nearest_neighbour;
 mod prototypical;
 mod relation;
 mod siamese;
@@ -29,6 +31,8 @@ pub static METHODS: &[&MethodSpec] = &[
     &matching::SPEC,
     &prototypical::SPEC,
     &relation::SPEC,
+    &baseline_plus_plus::SPEC,
+    &nearest_neighbour::SPEC,
 ];
 
 /// How a method learns to learn.
@@ -166,6 +170,8 @@ pub struct Batch {
     pub query: Tensor<4>,
     /// Their labels, `[n_query]`.
     pub query_labels: Vec<usize>,
+    /// The dataset's training class behind each label, `[n_way]`.
+    pub classes: Vec<usize>,
 }
 
 /// A training loss and how well the episode was recognised.

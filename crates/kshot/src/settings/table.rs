@@ -46,6 +46,12 @@ pub static SETTINGS: &[OptionSpec] = &[
     setting("channels", OptionKind::Text, "auto", "1 grey or 3 colour"),
     setting("encoder", OptionKind::Text, "conv4", "the encoder"),
     setting(
+        "init-encoder",
+        OptionKind::Text,
+        "",
+        "run or checkpoint whose trained encoder is the starting point",
+    ),
+    setting(
         "way",
         OptionKind::Range(1, 10_000),
         "20",
@@ -141,6 +147,12 @@ pub static SETTINGS: &[OptionSpec] = &[
         OptionKind::Number(0.0, 1.0),
         "0",
         "augmentation: strokes wider or thinner by up to this many 28ths of the side",
+    ),
+    setting(
+        "augment-chance",
+        OptionKind::Number(0.0, 1.0),
+        "1",
+        "augmentation: chance of each of these changes, drawn for each image",
     ),
     setting(
         "val-way",

@@ -12,7 +12,21 @@ use crate::data::DataError;
 use crate::random::stream;
 
 /// The ways to divide the characters; the first is the default.
-pub const PARTITIONS: &[&str] = &["official", "vinyals", "random"];
+pub const PARTITIONS: &[&str] = &["official", "vinyals", "random", "koch"];
+
+/// The evaluation alphabets of Lake's one-shot runs, two runs each.
+const LAKE_ALPHABETS: [&str; 10] = [
+    "Atlantean",
+    "Ge_ez",
+    "Glagolitic",
+    "Gurmukhi",
+    "Kannada",
+    "Malayalam",
+    "Manipuri",
+    "Old_Church_Slavonic_(Cyrillic)",
+    "Tengwar",
+    "Tibetan",
+];
 
 /// Characters of the random split that are kept for the test, of all 1,623.
 const RANDOM_TEST: (usize, usize) = (423, 1623);
@@ -44,6 +58,7 @@ pub fn split(characters: &[Character], choice: &Choice<'_>) -> Result<[Vec<Turne
     let (mut parts, listed) = match choice.partition {
         "official" => (official(characters), false),
         "random" => (random(characters.len(), choice.seed), false),
+        "koch" => (koch(characters), false),
         "vinyals" => (split_file::read_all(choice.split_files, characters)?, true),
         name => {
             let known = PARTITIONS.iter().copied();
@@ -100,6 +115,20 @@ fn official(characters: &[Character]) -> [Vec<Turned>; 3] {
         let part = match character.set {
             0 => usize::from(for_val.contains(&*character.alphabet)),
             _ => 2,
+        };
+        parts[part].push((index, Rotation::R0));
+    }
+    parts
+}
+
+/// Koch et al. 2015, section 4.1: the 30 background alphabets for training, the 10 evaluation alphabets that Lake's runs
+/// leave out for validation, the 10 of the runs for the test.
+fn koch(characters: &[Character]) -> [Vec<Turned>; 3] {
+    let mut parts = [const { Vec::new() }; 3];
+    for (index, character) in characters.iter().enumerate() {
+        let part = match character.set {
+            0 => 0,
+            _ => 1 + usize::from(LAKE_ALPHABETS.contains(&&*character.alphabet)),
         };
         parts[part].push((index, Rotation::R0));
     }
