@@ -6,11 +6,13 @@ use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
 use kshot::checkpoint::Checkpoint;
 use kshot::data::{ImageShape, Part, registry::DATASETS};
+use kshot::ensemble::Ensemble;
 use kshot::learner::Learner;
 use kshot::record::{Evaluation, Record};
 use kshot::report::{Findings, Kept};
 use kshot::settings::{Layer, SETTINGS, Settings};
 use kshot::{lake, model, run};
+use serde::Serialize;
 
 use super::common;
 use crate::bar::Bar;
@@ -45,8 +47,17 @@ pub fn command() -> Command {
             Arg::new("run")
                 .value_name("RUN|CHECKPOINT")
                 .required(true)
+                .num_args(1..)
                 .value_parser(value_parser!(PathBuf))
-                .help("a run folder (its best checkpoint is taken) or one checkpoint's folder"),
+                .help("a run folder (its best checkpoint is taken) or one checkpoint's folder; several answer together"),
+        )
+        .arg(
+            Arg::new("views")
+                .long("views")
+                .value_name("V")
+                .value_parser(value_parser!(u16).range(1..=256))
+                .default_value("1")
+                .help("views of each image that are averaged: itself and copies with the run's augmentation"),
         )
         .arg(
             Arg::new("split")
@@ -73,22 +84,26 @@ pub fn command() -> Command {
 
 pub fn run(matches: &ArgMatches) -> Result<()> {
     common::start_threads(matches)?;
-    let Some(path) = matches.get_one::<PathBuf>("run") else {
+    let mut runs = Vec::new();
+    for path in matches.get_many::<PathBuf>("run").into_iter().flatten() {
+        let (checkpoint, path, damaged) = run::open(path)?;
+        for error in damaged {
+            eprintln!("warning: {error}; using {}", path.display());
+        }
+        runs.push((checkpoint, path));
+    }
+    let Some((first, _)) = runs.first() else {
         bail!("give a run folder")
     };
-    let (checkpoint, path, damaged) = run::open(path)?;
-    for error in damaged {
-        eprintln!("warning: {error}; using {}", path.display());
-    }
-    let (settings, part) = settings(matches, &checkpoint.settings)?;
+    let (settings, part) = settings(matches, &first.settings)?;
     if matches
         .get_one::<String>("protocol")
         .is_some_and(|protocol| protocol == "lake")
     {
-        return lake(matches, &settings, &checkpoint, &path);
+        return lake(matches, &settings, &runs);
     }
     let dataset = common::open_dataset(&settings)?;
-    let learner = model::with_weights(&settings, dataset.shape(), &checkpoint.weights, &path)?;
+    let learner = learner(matches, &settings, &runs, dataset.shape())?;
     let evaluation = Evaluation::of(&settings, dataset, part)?;
     let interrupt = Interrupt::listen()?;
     let stop = || interrupt.requested();
@@ -96,21 +111,67 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         bail!("stopped before the last test episode; run it again");
     };
     if matches.get_flag("json") {
-        return common::print_json(&record);
+        return common::print_json(&Together::of(matches, record));
     }
     print(&record);
     Ok(())
 }
 
-fn lake(matches: &ArgMatches, settings: &Settings, checkpoint: &Checkpoint, path: &Path) -> Result<()> {
+/// A result, and who gave it.
+#[derive(Serialize)]
+struct Together<R> {
+    #[serde(flatten)]
+    record: R,
+    /// Models that answered together.
+    models: usize,
+    /// Views of each image that were averaged.
+    views: u16,
+}
+
+impl<R> Together<R> {
+    fn of(matches: &ArgMatches, record: R) -> Self {
+        Self {
+            record,
+            models: matches.get_many::<PathBuf>("run").map_or(1, Iterator::count),
+            views: views(matches),
+        }
+    }
+}
+
+fn views(matches: &ArgMatches) -> u16 {
+    matches.get_one("views").copied().unwrap_or(1)
+}
+
+/// The model of the run, or all models and views as one learner.
+fn learner(
+    matches: &ArgMatches,
+    settings: &Settings,
+    runs: &[(Checkpoint, PathBuf)],
+    image: ImageShape,
+) -> Result<Box<dyn Learner>> {
+    let mut members = Vec::new();
+    for (number, (checkpoint, path)) in runs.iter().enumerate() {
+        // The first run says what is evaluated, each run how it was built.
+        let own = Settings::resolve(&[&checkpoint.settings])?;
+        let built = if number == 0 { settings } else { &own };
+        members.push(model::with_weights(built, image, &checkpoint.weights, path)?);
+    }
+    let views = usize::from(views(matches));
+    if views == 1 && members.len() == 1 {
+        return Ok(members.remove(0));
+    }
+    Ok(Box::new(Ensemble::new(members, views, settings.augment())?))
+}
+
+fn lake(matches: &ArgMatches, settings: &Settings, runs: &[(Checkpoint, PathBuf)]) -> Result<()> {
     let side = settings.core.integer("image-size");
     let image = ImageShape::square(side, settings.core.integer("channels"));
-    let learner = model::with_weights(settings, image, &checkpoint.weights, path)?;
+    let learner = learner(matches, settings, runs, image)?;
     let names = (settings.method.name, settings.encoder.name);
     let data_dir = Path::new(settings.core.text("data-dir"));
     let found = lake::evaluate(learner.as_ref(), names, data_dir, image, settings.norm())?;
     if matches.get_flag("json") {
-        return common::print_json(&found);
+        return common::print_json(&Together::of(matches, found));
     }
     print(&found.record);
     println!("error {:.2} % of 400 trials; by run:", 100.0 * found.error);
