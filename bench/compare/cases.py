@@ -43,6 +43,11 @@ CASES = {
         Case("infer-600", "embedding of 600 images", "--task infer --images 600", 10),
         Case("resnet12", "ResNet-12 training step, 32 images of 84x84x3",
              "--task resnet12 --way 4 --shot 1 --query 7 --images 32", 2),
+        *(
+            Case(f"eval-{method}", f"evaluation, {method}, 8 episodes of 20-way 1-shot 15-query",
+                 f"--task eval --method {method} --way 20 --shot 1 --query 15 --tasks 8", steps)
+            for method, steps in (("prototypical", 4), ("siamese", 4), ("matching", 4), ("relation", 2))
+        ),
         Case("maml-32x1", "exact MAML, 32 tasks of 5-way 1-shot 1-query, 1 inner step",
              "--task maml --way 5 --shot 1 --query 1 --tasks 32 --inner-steps 1", 3),
         Case("maml-4x5", "exact MAML, 4 tasks of 5-way 1-shot 15-query, 5 inner steps",

@@ -2,7 +2,7 @@
 
 Keys of the line: program, version, mode, task, way, shot, query, tasks, inner_steps, images (per step),
 iterations, threads, seconds_per_step (median), seconds_min, seconds_max, images_per_second,
-tasks_per_second (MAML), peak_rss_mib, loss (of the last step; null for inference).
+tasks_per_second (MAML, evaluation), peak_rss_mib, loss (of the last step; null for inference).
 """
 
 import argparse
@@ -13,7 +13,8 @@ import statistics
 import sys
 import time
 
-TASKS = ("train", "infer", "resnet12", "maml")
+TASKS = ("train", "infer", "resnet12", "maml", "eval")
+METHODS = ("prototypical", "siamese", "matching", "relation")
 
 
 def add_step_flags(parser):
@@ -23,7 +24,8 @@ def add_step_flags(parser):
     parser.add_argument("--shot", type=positive, default=5, help="support images per class")
     parser.add_argument("--query", type=positive, default=5, help="query images per class")
     parser.add_argument("--images", type=positive, help="infer, resnet12: images per step in all")
-    parser.add_argument("--tasks", type=positive, default=32, help="maml: tasks per meta-step")
+    parser.add_argument("--tasks", type=positive, default=32, help="maml, eval: tasks per step")
+    parser.add_argument("--method", choices=METHODS, default="prototypical", help="eval: whose episodes are answered")
     parser.add_argument("--inner-steps", type=positive, default=1, help="maml: inner steps per task")
     parser.add_argument("--iterations", type=positive, default=20, help="timed steps per run")
     parser.add_argument("--threads", type=positive, default=2)
@@ -49,7 +51,7 @@ def images_per_step(options):
     if options.task == "resnet12" and options.images:
         return options.images
     episode = options.way * (options.shot + options.query)
-    return episode * options.tasks if options.task == "maml" else episode
+    return episode * options.tasks if options.task in ("maml", "eval") else episode
 
 
 def use_threads(count):
@@ -79,6 +81,7 @@ def measure(step, options, program, version, mode):
         loss = step()
         seconds.append(time.perf_counter() - start)
     median, n_images = statistics.median(seconds), images_per_step(options)
+    many = options.task in ("maml", "eval")
     maml = options.task == "maml"
     return {
         "program": program,
@@ -88,7 +91,7 @@ def measure(step, options, program, version, mode):
         "way": options.way,
         "shot": options.shot,
         "query": options.query,
-        "tasks": options.tasks if maml else None,
+        "tasks": options.tasks if many else None,
         "inner_steps": options.inner_steps if maml else None,
         "images": n_images,
         "iterations": options.iterations,
@@ -97,7 +100,7 @@ def measure(step, options, program, version, mode):
         "seconds_min": min(seconds),
         "seconds_max": max(seconds),
         "images_per_second": n_images / median,
-        "tasks_per_second": options.tasks / median if maml else None,
+        "tasks_per_second": options.tasks / median if many else None,
         "peak_rss_mib": peak_memory_mib(),
         "loss": None if loss is None else float(loss),
     }

@@ -42,6 +42,7 @@ def main():
 
 def build(options):
     """The step of the task in the mode that the options name."""
+    import evaluation
     import steps
 
     parts = options.mode.split("+")
@@ -49,6 +50,8 @@ def build(options):
     if options.task == "infer":
         how = "compile" if compiled else "jit" if "jit" in parts else "eager"
         return steps.inference_step(options, channels_last, how)
+    if options.task == "eval":
+        return evaluation.evaluation_step(options, channels_last, compiled)
     if options.task == "maml":
         return steps.maml_step(options, channels_last, compiled, by_vmap="vmap" in parts)
     return steps.metric_step(options, channels_last, compiled)

@@ -1,5 +1,7 @@
 //! kshot's side of the speed comparison: the same tasks and flags as `bench/peers/step.py`, one JSON line.
 
+mod evaluate;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -28,6 +30,8 @@ enum Task {
     Infer,
     /// A Prototypical training step on ResNet-12, 84x84x3.
     Resnet12,
+    /// Answering episodes of `--method`.
+    Eval,
     /// Drawing an episode of generated glyphs on one thread, with affine augmentation.
     Sample,
 }
@@ -46,6 +50,12 @@ struct Arguments {
     /// Images of `infer`; for the other tasks way, shot and query say how many there are.
     #[arg(long, default_value_t = 600)]
     images: usize,
+    /// Whose episodes `eval` answers.
+    #[arg(long, default_value = "prototypical")]
+    method: String,
+    /// Episodes of one step of `eval`.
+    #[arg(long, default_value_t = 8)]
+    tasks: usize,
     /// Measured repetitions, after a tenth as many that are not.
     #[arg(long, default_value_t = 20)]
     iterations: usize,
@@ -65,7 +75,10 @@ fn main() -> Result<()> {
         Task::Resnet12 => (ImageShape::square(84, 3), "resnet12"),
         _ => (ImageShape::square(28, 1), "conv4"),
     };
-    let settings = BTreeMap::from([("encoder".to_owned(), encoder.to_owned())]);
+    let mut settings = BTreeMap::from([("method".to_owned(), arguments.method.clone())]);
+    if arguments.method != "relation" {
+        settings.insert("encoder".to_owned(), encoder.to_owned());
+    }
     let mut learner = model::fresh(&Settings::resolve(&[&settings])?, image)?;
     let task = TaskShape {
         n_way: arguments.way,
@@ -74,6 +87,12 @@ fn main() -> Result<()> {
     };
     let (images, seconds) = match arguments.task {
         Task::Sample => (task.n_support() + task.n_queries(), sample(task, &arguments)?),
+        Task::Eval => {
+            let episodes = vec![random_episode(task, image); arguments.tasks];
+            let answer = || evaluate::accuracy(learner.as_ref(), &episodes).map(|_| ());
+            let images = arguments.tasks * (task.n_support() + task.n_queries());
+            (images, repeat(&arguments, answer)?)
+        }
         Task::Infer => (arguments.images, infer(learner.as_ref(), image, &arguments)?),
         _ => (
             task.n_support() + task.n_queries(),

@@ -9,6 +9,7 @@
 //! | [`backward`] | gradients with respect to input, weight, gamma and beta |
 //! | [`infer`], [`infer_new`] | a given scale and shift in the place of the norm |
 //! | [`join_forward`], [`join_backward`] | the end of a residual block: sum, leaky ReLU, pool |
+//! | [`pairs_forward`], [`pairs_backward`], [`pairs_infer`] | norm, ReLU and pool over all pairs of two sets of maps |
 //! | [`tangent_forward`], [`tangent_backward`] | directional derivative and its gradients: Hessian-vector products |
 //!
 //! ```
@@ -59,6 +60,7 @@ mod engine;
 mod forward;
 mod join;
 mod kernels;
+mod pairs;
 mod parameters;
 mod patches;
 pub mod plain;
@@ -76,6 +78,7 @@ pub use dispatch::{SIMD_VARIABLE, SimdLevel, UnsupportedSimd, with_simd_level};
 pub use engine::{Algorithm, with_algorithm};
 pub use forward::{forward, forward_new, infer, infer_new};
 pub use join::{JoinShape, join_backward, join_forward};
+pub use pairs::{PairsGradients, PairsSaved, PairsShape, pairs_backward, pairs_forward, pairs_infer};
 pub use saved::Saved;
 pub use shape::{Activation, BlockShape, ShapeError};
 pub use tangent::{TangentGradients, TangentSaved, Tangents, tangent_backward, tangent_forward};

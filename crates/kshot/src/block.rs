@@ -6,7 +6,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
 use crate::norm::Pass;
-use crate::ops::conv_block::{self, BlockForm, EPSILON};
+use crate::ops::conv_block::{self, BlockForm, EPSILON, Normalised};
+use crate::ops::convolution::convolution;
+use crate::ops::pairs;
 
 /// Convolution → batch normalisation → activation → 2×2 max-pool, with the parts that `form` names.
 ///
@@ -52,18 +54,50 @@ impl ConvBlock {
 
     /// `[n, height, width, c_in]` → `[n, out_height, out_width, c_out]`.
     pub fn forward(&self, input: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
-        let (weight, gamma, beta) = (self.weight.val(), self.gamma.val(), self.beta.val());
+        let weight = self.weight.val();
         if pass.uses_running() {
-            let deviation = self.running_variance.val().add_scalar(EPSILON).sqrt();
-            let scale = gamma / deviation;
-            let shift = beta - self.running_mean.val() * scale.clone();
+            let (scale, shift) = self.running_affine();
             return conv_block::with_fixed_statistics(self.form, input, weight, scale, shift);
         }
+        let (gamma, beta) = (self.gamma.val(), self.beta.val());
         let [n, height, width, _] = input.dims();
         let kernel = weight.dims()[0];
         let values =
             n * (height + 2 * self.form.padding + 1 - kernel) * (width + 2 * self.form.padding + 1 - kernel);
         let out = conv_block::with_batch_statistics(self.form, input, weight, gamma, beta);
+        self.record(out, values, pass)
+    }
+
+    /// The block over every pair of a left map `[m, height, width, c]` and a right map `[n, height, width, d]`, joined in
+    /// depth (`c + d = c_in`, the left one first): `[n * m, out_height, out_width, c_out]`, the left map changing fastest.
+    ///
+    /// A convolution of joined maps is the sum of a convolution of each, so that every map is convolved once and not
+    /// once for each pair. For blocks with ReLU and pool.
+    pub fn forward_pairs(&self, left: Tensor<4>, right: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+        let weight = self.weight.val();
+        let (c, d) = (left.dims()[3], right.dims()[3]);
+        let left = convolution(self.form.padding, left, weight.clone().narrow(2, 0, c));
+        let right = convolution(self.form.padding, right, weight.narrow(2, c, d));
+        if pass.uses_running() {
+            let (scale, shift) = self.running_affine();
+            return pairs::with_fixed_statistics(left, right, scale, shift);
+        }
+        let [m, height, width, _] = left.dims();
+        let values = m * right.dims()[0] * height * width;
+        let out = pairs::with_batch_statistics(left, right, self.gamma.val(), self.beta.val());
+        self.record(out, values, pass)
+    }
+
+    /// Scale and shift of each channel under the running averages.
+    fn running_affine(&self) -> (Tensor<1>, Tensor<1>) {
+        let deviation = self.running_variance.val().add_scalar(EPSILON).sqrt();
+        let scale = self.gamma.val() / deviation;
+        let shift = self.beta.val() - self.running_mean.val() * scale.clone();
+        (scale, shift)
+    }
+
+    /// Notes statistics that were taken over so many `values` of each channel.
+    fn record(&self, out: Normalised, values: usize, pass: &mut Pass) -> Tensor<4> {
         let unbiased = values as f64 / (values.max(2) - 1) as f64;
         pass.record(self.running_mean.id, out.mean);
         pass.record(self.running_variance.id, out.variance.mul_scalar(unbiased));

@@ -11,6 +11,9 @@
 //! The relation module: two blocks of 3×3 convolution, batch norm, ReLU and 2×2 max-pool, then
 //! fully connected layers of 8 with ReLU and of 1 with sigmoid (figure 2). Its authors test with batch statistics (`--norm episode`).
 //!
+//! The first block's convolution of joined maps is computed as the sum of a convolution of each, which is the same and
+//! takes each map once instead of once per pair.
+//!
 //! Deviations: the squared error is averaged over pairs, where equation 2 sums it: the same up to the learning rate's meaning.
 
 use burn::module::Module;
@@ -289,17 +292,12 @@ impl Relation {
     /// Log-odds of each query's relation to each class: `classes` `[n_way, h, w, c]` and `query`
     /// `[n_query, h, w, c]` → `[n_query, n_way]`.
     fn relate(&self, classes: Tensor<4>, query: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
-        let [n_way, height, width, channels] = classes.dims();
-        let n_query = query.dims()[0];
-        let pairs = [n_query, n_way, height, width, channels];
-        let classes = classes.unsqueeze_dim::<5>(0).expand(pairs);
-        let query = query.unsqueeze_dim::<5>(1).expand(pairs);
-        let joined =
-            Tensor::cat(vec![classes, query], 4).reshape([n_query * n_way, height, width, 2 * channels]);
-        let maps = self
-            .blocks
-            .iter()
-            .fold(joined, |maps, block| block.forward(maps, pass));
+        let (n_way, n_query) = (classes.dims()[0], query.dims()[0]);
+        let [first, rest @ ..] = self.blocks.as_slice() else {
+            unreachable!("a relation module has two blocks");
+        };
+        let pairs = first.forward_pairs(classes, query, pass);
+        let maps = rest.iter().fold(pairs, |maps, block| block.forward(maps, pass));
         let hidden = relu(self.hidden.forward(maps.flatten(1, 3)));
         self.output.forward(hidden).reshape([n_query, n_way])
     }

@@ -16,7 +16,28 @@ pub fn with_batch_statistics(
     gamma: Tensor<1>,
     beta: Tensor<1>,
 ) -> Normalised {
-    let y = convolve(form, input, weight);
+    normalise(form, convolve(form, input, weight), gamma, beta)
+}
+
+/// Norm under the statistics of `maps` `[n, height, width, c]` themselves, ReLU and pool.
+pub fn norm_relu_pool(maps: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>) -> Normalised {
+    normalise(RELU_POOL, maps.permute([0, 3, 1, 2]), gamma, beta)
+}
+
+/// Scale and shift of `maps` `[n, height, width, c]`, ReLU and pool.
+pub fn affine_relu_pool(maps: Tensor<4>, scale: Tensor<1>, shift: Tensor<1>) -> Tensor<4> {
+    let y = maps.permute([0, 3, 1, 2]);
+    finish(RELU_POOL, y * per_channel(scale) + per_channel(shift))
+}
+
+const RELU_POOL: BlockForm = BlockForm {
+    padding: 0,
+    activation: Activation::Relu,
+    pool: true,
+};
+
+/// What follows the convolution `y`, `[n, c_out, height, width]`.
+fn normalise(form: BlockForm, y: Tensor<4>, gamma: Tensor<1>, beta: Tensor<1>) -> Normalised {
     let channels = y.dims()[1];
     let mean = y.clone().mean_dims(&[0, 2, 3]);
     let centred = y - mean.clone();
