@@ -11,7 +11,7 @@ use crate::report::escape;
 /// Width of the picture in its own units, as of the charts; text is 13 high.
 const WIDTH: f64 = 400.0;
 const LEFT: f64 = 118.0;
-const RIGHT: f64 = 388.0;
+const RIGHT: f64 = 376.0;
 /// Height of a row's title and of a mark's line.
 const TITLE: f64 = 24.0;
 const LINE: f64 = 18.0;
