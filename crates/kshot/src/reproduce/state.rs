@@ -29,8 +29,6 @@ pub struct State {
     pub begun: bool,
     /// Why it is at its end, when it is.
     pub ended: Option<Ended>,
-    /// Whether its report is there.
-    pub reported: bool,
 }
 
 impl Run {
@@ -40,13 +38,11 @@ impl Run {
     /// [`Error::Checkpoint`] when the folder holds a run with other settings, or one that can't be read.
     pub fn state(&self) -> Result<State, Error> {
         let checkpoints = self.folder.join(run::CHECKPOINTS);
-        let reported = self.folder.join("report.json").exists();
         if checkpoint::list(&checkpoints).is_empty() {
             return Ok(State {
                 progress: Progress::default(),
                 begun: false,
                 ended: None,
-                reported: false,
             });
         }
         let (newest, _) = checkpoint::latest(&checkpoints)?;
@@ -71,7 +67,6 @@ impl Run {
             progress,
             begun: true,
             ended,
-            reported,
         })
     }
 }
