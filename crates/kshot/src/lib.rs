@@ -11,6 +11,7 @@ pub mod episode;
 pub mod error;
 pub mod eval;
 mod files;
+pub mod inner;
 pub mod lake;
 pub mod layers;
 pub mod learner;
