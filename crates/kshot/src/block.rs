@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 
+use crate::inner::Layer;
 use crate::norm::Pass;
 use crate::ops::conv_block::{self, BlockForm, EPSILON, Normalised};
 use crate::ops::convolution::convolution;
@@ -102,6 +103,18 @@ impl ConvBlock {
         pass.record(self.running_mean.id, out.mean);
         pass.record(self.running_variance.id, out.variance.mul_scalar(unbiased));
         out.output
+    }
+
+    /// Blocks that follow one another, as a chain for inputs of `(height, width)`.
+    pub fn chain(blocks: &[Self], mut size: (usize, usize)) -> Vec<Layer> {
+        let layer = |block: &Self| {
+            let (weight, form) = (block.weight.dims(), block.form);
+            let layer = Layer::Block { size, weight, form };
+            let side = |side| Self::output_side(side, weight[0], form);
+            size = (side(size.0), side(size.1));
+            layer
+        };
+        blocks.iter().map(layer).collect()
     }
 
     /// Height or width of the output for an input of `side`.

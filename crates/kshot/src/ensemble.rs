@@ -101,6 +101,10 @@ impl Learner for Ensemble {
         })
     }
 
+    fn n_way(&self) -> Option<usize> {
+        self.members[0].n_way()
+    }
+
     fn adapt(&self, support: &Support, norm: Norm) -> Result<Task, Error> {
         let images: Vec<Tensor<4>> = (0..self.views)
             .map(|view| self.view(&support.images, view))

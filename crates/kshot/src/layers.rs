@@ -6,6 +6,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use crate::block::he_normal;
+
 /// y = x W + b.
 #[derive(Module, Debug)]
 pub struct Linear {
@@ -20,6 +22,15 @@ impl Linear {
     pub fn new(inputs: usize, outputs: usize, rng: &mut ChaCha8Rng, device: &Device) -> Self {
         Self {
             weight: uniform(inputs, outputs, inputs, rng, device),
+            bias: Param::from_tensor(Tensor::zeros([outputs], device)),
+        }
+    }
+
+    /// Weights from N(0, 2 / inputs) (He et al. 2015, eq. 10), for a ReLU that follows; biases 0.
+    pub fn for_relu(inputs: usize, outputs: usize, rng: &mut ChaCha8Rng, device: &Device) -> Self {
+        let weight = TensorData::new(he_normal(inputs, inputs * outputs, rng), [inputs, outputs]);
+        Self {
+            weight: Param::from_data(weight, device),
             bias: Param::from_tensor(Tensor::zeros([outputs], device)),
         }
     }

@@ -4,6 +4,7 @@ use std::any::Any;
 
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 
 use crate::episode::{Episode, Support};
 use crate::error::Error;
@@ -22,6 +23,42 @@ pub struct Step {
     pub gradients: Vec<Option<Tensor<1>>>,
     /// Batch statistics: parameter index and what its running average should move towards.
     pub statistics: Vec<(usize, Tensor<1>)>,
+}
+
+impl Step {
+    /// Means over `steps`, and all their statistics in order.
+    pub fn mean(steps: Vec<Self>) -> Self {
+        let share = 1.0 / steps.len().max(1) as f32;
+        let mut total = Self {
+            loss: 0.0,
+            accuracy: 0.0,
+            gradients: Vec::new(),
+            statistics: Vec::new(),
+        };
+        for step in steps {
+            total.loss += share * step.loss;
+            total.accuracy += share * step.accuracy;
+            total.statistics.extend(step.statistics);
+            if total.gradients.is_empty() {
+                total.gradients = step.gradients;
+            } else {
+                for (sum, gradient) in total.gradients.iter_mut().zip(step.gradients) {
+                    *sum = add(sum.take(), gradient);
+                }
+            }
+        }
+        for gradient in &mut total.gradients {
+            *gradient = gradient.take().map(|gradient| gradient.mul_scalar(share));
+        }
+        total
+    }
+}
+
+fn add(left: Option<Tensor<1>>, right: Option<Tensor<1>>) -> Option<Tensor<1>> {
+    match (left, right) {
+        (Some(left), Some(right)) => Some(left + right),
+        (left, right) => left.or(right),
+    }
 }
 
 /// A task that a learner has adapted to: [`Method::Task`] without its type.
@@ -43,6 +80,27 @@ pub trait Learner: Send + Sync {
     /// # Errors
     /// An episode that the method can't use.
     fn meta_step(&self, episode: &Episode) -> Result<Step, Error>;
+
+    /// Mean loss, accuracy and gradients over the `episodes` of one weight update, and all their statistics in order.
+    /// Sums are formed in the order of the episodes, so that their bits don't depend on how many threads there are.
+    ///
+    /// # Errors
+    /// The first episode that the method can't use.
+    fn meta_batch(&self, episodes: &[Episode]) -> Result<Step, Error> {
+        if let [episode] = episodes {
+            return self.meta_step(episode);
+        }
+        let steps: Result<Vec<Step>, Error> = episodes
+            .par_iter()
+            .map(|episode| self.meta_step(episode))
+            .collect();
+        Ok(Step::mean(steps?))
+    }
+
+    /// How many classes its tasks must have, where that is fixed when it is made.
+    fn n_way(&self) -> Option<usize> {
+        None
+    }
 
     /// Learns a task from its labelled images.
     ///

@@ -13,6 +13,7 @@ pub mod error;
 pub mod eval;
 mod files;
 pub mod import;
+pub mod inner;
 pub mod lake;
 pub mod layers;
 pub mod learner;

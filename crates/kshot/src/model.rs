@@ -31,6 +31,8 @@ pub fn fresh(settings: &Settings, image: ImageShape) -> Result<Box<dyn Learner>,
     (settings.method.build)(MethodRequest {
         encoder: built.encoder,
         maps: built.maps,
+        image,
+        n_way: settings.train_tasks().n_way,
         options,
         device: &device,
         rng: &mut rng,

@@ -1,12 +1,58 @@
-//! Adam over a model's flat parameters, with a state that can be saved.
+//! Optimizers over a model's flat parameters, with a state that can be saved.
 
 use burn::tensor::Tensor;
-use burn_optim::{Adam as Rule, AdamConfig, AdamState, AdaptiveMomentumState, Optimizer};
+use burn_optim::{Adam as Rule, AdamConfig, AdamState, AdaptiveMomentumState, Optimizer as _};
 
 /// Adam (Kingma, Ba 2015, algorithm 1): β₁ 0.9, β₂ 0.999, ε 1e-8.
 pub struct Adam {
     rule: Rule,
     states: Vec<Option<AdamState<1>>>,
+}
+
+/// Adam, or plain gradient descent.
+pub enum Optimizer {
+    /// Adam.
+    Adam(Adam),
+    /// w ← w − rate · g; without a state.
+    Sgd,
+}
+
+impl Optimizer {
+    /// `adam` or `sgd` for `count` parameters.
+    pub fn new(name: &str, count: usize) -> Self {
+        Self::restore(name, std::iter::repeat_with(|| None).take(count).collect())
+    }
+
+    /// `adam` with the state that [`Optimizer::moments`] gave, or `sgd`.
+    pub fn restore(name: &str, moments: Vec<Option<Moments>>) -> Self {
+        if name == "sgd" {
+            Self::Sgd
+        } else {
+            Self::Adam(Adam::restore(moments))
+        }
+    }
+
+    /// The moments of each parameter; none where there is no state.
+    pub fn moments(&self) -> Vec<Option<Moments>> {
+        match self {
+            Self::Adam(adam) => adam.moments(),
+            Self::Sgd => Vec::new(),
+        }
+    }
+
+    /// Moves each value that has a gradient.
+    pub fn step(&mut self, learning_rate: f64, values: &mut [Tensor<1>], gradients: Vec<Option<Tensor<1>>>) {
+        match self {
+            Self::Adam(adam) => adam.step(learning_rate, values, gradients),
+            Self::Sgd => {
+                for (value, gradient) in values.iter_mut().zip(gradients) {
+                    if let Some(gradient) = gradient {
+                        *value = value.clone() - gradient.mul_scalar(learning_rate);
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// The moments of one parameter.

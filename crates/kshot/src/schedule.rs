@@ -10,6 +10,11 @@ pub enum Schedule {
         /// Episodes between halvings.
         every: u64,
     },
+    /// From its full value to 0 along a straight line over the whole training (Nichol et al. 2018).
+    Linear {
+        /// Episodes of the whole training.
+        episodes: u64,
+    },
     /// From its full value to 0 along half a cosine over the whole training (Loshchilov, Hutter 2017).
     Cosine {
         /// Episodes of the whole training.
@@ -23,6 +28,7 @@ impl Schedule {
         match self {
             Self::Constant => full,
             Self::Halving { every } => full * 0.5f64.powi((episode / every.max(1)).min(1000) as i32),
+            Self::Linear { episodes } => full * (1.0 - (episode as f64 / episodes.max(1) as f64).min(1.0)),
             Self::Cosine { episodes } => {
                 let progress = episode as f64 / episodes.max(1) as f64;
                 full * 0.5 * (1.0 + (std::f64::consts::PI * progress.min(1.0)).cos())
@@ -41,6 +47,15 @@ mod tests {
         assert_eq!(
             [0, 1999, 2000, 4000].map(|e| schedule.rate(1.0, e)),
             [1.0, 1.0, 0.5, 0.25]
+        );
+    }
+
+    #[test]
+    fn linear_falls_by_equal_parts() {
+        let schedule = Schedule::Linear { episodes: 100 };
+        assert_eq!(
+            [0, 25, 100, 200].map(|e| schedule.rate(2.0, e)),
+            [2.0, 1.5, 0.0, 0.0]
         );
     }
 

@@ -198,6 +198,9 @@ impl Settings {
             "halving" => Schedule::Halving {
                 every: self.core.integer("halve-every") as u64,
             },
+            "linear" => Schedule::Linear {
+                episodes: self.core.integer("episodes") as u64,
+            },
             "cosine" => Schedule::Cosine {
                 episodes: self.core.integer("episodes") as u64,
             },

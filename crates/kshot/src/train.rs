@@ -17,7 +17,7 @@ use crate::eval::{self, Accuracy};
 use crate::learner::{Learner, Step};
 use crate::meta_batch::{InProcess, MetaBatch};
 use crate::norm::Norm;
-use crate::optimizer::{Adam, Moments};
+use crate::optimizer::{Moments, Optimizer};
 use crate::sampler::{Sampler, SamplerError};
 use crate::settings::Settings;
 use crate::trace::{Line, Trace};
@@ -64,7 +64,7 @@ pub struct Training {
     /// The weights that the optimizer moves; the learner holds the average's where there is one.
     values: Vec<Tensor<1>>,
     average: Option<WeightAverage>,
-    optimizer: Adam,
+    optimizer: Optimizer,
     progress: Progress,
     folder: PathBuf,
 }
@@ -87,6 +87,7 @@ impl Training {
         folder: &Path,
         learner: Box<dyn Learner>,
     ) -> Result<Self, Error> {
+        check_ways(settings, learner.n_way())?;
         let values = learner.read();
         let decay = settings.core.number("average");
         let average = (decay > 0.0).then(|| WeightAverage::new(decay, values.clone()));
@@ -94,7 +95,7 @@ impl Training {
             train: train_sampler(settings, dataset.clone())?,
             validation: validation_sampler(settings, dataset)?,
             norm: settings.norm(),
-            optimizer: Adam::new(values.len()),
+            optimizer: Optimizer::new(settings.core.text("optimizer"), values.len()),
             progress: Progress::default(),
             folder: folder.to_owned(),
             settings: settings.clone(),
@@ -125,7 +126,7 @@ impl Training {
             *average = WeightAverage::new(settings.core.number("average"), array(&checkpoint.weights, "")?);
         }
         let moments = restore_moments(parameters, checkpoint, path, device)?;
-        training.optimizer = Adam::restore(moments);
+        training.optimizer = Optimizer::restore(settings.core.text("optimizer"), moments);
         training.progress = checkpoint.progress.clone();
         training.learner.write(&training.values);
         Ok(training)
@@ -320,6 +321,27 @@ impl Training {
             kept,
         }
     }
+}
+
+/// Validation and test must have as many classes as a learner is bound to; said before the training, not after it.
+fn check_ways(settings: &Settings, n_way: Option<usize>) -> Result<(), Error> {
+    let Some(n_way) = n_way else { return Ok(()) };
+    for (name, tasks) in [
+        ("val-way", settings.val_tasks()?),
+        ("test-way", settings.test_tasks()?),
+    ] {
+        if tasks.n_way != (n_way..=n_way) {
+            return Err(Error::Setting {
+                name,
+                problem: format!(
+                    "method {} has a classifier of as many classes as --way says, {n_way}; give the same, found {}",
+                    settings.method.name,
+                    tasks.n_way.end()
+                ),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn train_sampler(settings: &Settings, dataset: Arc<dyn Dataset>) -> Result<Sampler, SamplerError> {

@@ -14,6 +14,7 @@ pub mod places;
 mod real;
 pub mod registry;
 mod shape;
+pub mod sinusoid;
 
 pub mod folder;
 pub mod glyphs;

@@ -11,6 +11,7 @@ use super::{Built, Encoder, EncoderRequest, EncoderSpec};
 use crate::block::ConvBlock;
 use crate::data::ImageShape;
 use crate::error::Error;
+use crate::inner::Layer;
 use crate::norm::Pass;
 use crate::ops::conv_block::{Activation, BlockForm};
 use crate::options::{OptionKind, OptionSpec};
@@ -76,5 +77,10 @@ impl Conv4 {
         self.blocks
             .iter()
             .fold(images, |maps, block| block.forward(maps, pass))
+    }
+
+    /// Its blocks as a chain for `image`s.
+    pub fn layers(&self, image: ImageShape) -> Vec<Layer> {
+        ConvBlock::chain(&self.blocks, (image.height, image.width))
     }
 }

@@ -2,6 +2,7 @@
 
 mod conv4;
 mod koch;
+mod mlp;
 mod raw_pixels;
 mod relation;
 mod resnet12;
@@ -12,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::data::ImageShape;
 use crate::error::Error;
+use crate::inner::Layer;
 use crate::norm::Pass;
 use crate::options::{OptionSpec, Options};
 
@@ -72,6 +74,7 @@ macro_rules! encoders {
 
 encoders! {
     conv4::Conv4,
+    mlp::Mlp,
     relation::RelationEncoder,
     resnet12::ResNet12,
     koch::Koch,
@@ -82,6 +85,25 @@ impl Encoder {
     /// Feature vectors `[n, out_height * out_width * features]` of images `[n, height, width, channels]`.
     pub fn embed(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<2> {
         self.maps(images, pass).flatten(1, 3)
+    }
+
+    /// The encoder as a chain of layers for `image`s, whose parameters are the encoder's trainable ones in their order:
+    /// for methods that adapt a copy of its weights to each task.
+    ///
+    /// # Errors
+    /// An encoder that isn't a chain.
+    pub fn layers(&self, image: ImageShape) -> Result<Vec<Layer>, Error> {
+        match self {
+            Self::Conv4(encoder) => Ok(encoder.layers(image)),
+            Self::RelationEncoder(encoder) => Ok(encoder.layers(image)),
+            Self::Mlp(encoder) => Ok(encoder.layers()),
+            _ => Err(Error::Setting {
+                name: "encoder",
+                problem: "this method adapts the encoder's weights and needs one that is a chain of blocks; \
+                          take --encoder conv4, mlp or relation"
+                    .to_owned(),
+            }),
+        }
     }
 }
 

@@ -1,15 +1,25 @@
 //! The methods: how a task is learned from its support set, and how that learning is itself learned.
 //!
-//! One file per paper, and one line in [`METHODS`]. A method is a *learner* ([`Method::adapt`],
-//! [`Method::score`]) and a *meta-learner* ([`Method::loss`]).
+//! One file per paper, and one line in [`METHODS`]. A method is a *learner*, which adapts to a task and scores its
+//! queries, and a *meta-learner*. Where the tensor engine takes the gradients of a loss it is a [`Method`]; where it
+//! adapts a copy of its weights to each task, and forms the meta-gradient itself, it is a [`fast::Rule`]. Either becomes a
+//! [`Learner`].
 
+mod anil;
 mod baseline_plus_plus;
 mod common;
+pub mod fast;
+mod lstm_learner;
+mod maml;
 mod matching;
+mod meta_sgd;
 mod nearest_neighbour;
 mod prototypical;
 mod relation;
+mod reptile;
 mod siamese;
+
+use std::ops::RangeInclusive;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -33,6 +43,11 @@ pub static METHODS: &[&MethodSpec] = &[
     &relation::SPEC,
     &baseline_plus_plus::SPEC,
     &nearest_neighbour::SPEC,
+    &maml::SPEC,
+    &anil::SPEC,
+    &meta_sgd::SPEC,
+    &reptile::SPEC,
+    &lstm_learner::SPEC,
 ];
 
 /// How a method learns to learn.
@@ -117,6 +132,10 @@ pub struct MethodRequest<'a> {
     pub encoder: Encoder,
     /// The size of the encoder's feature maps.
     pub maps: ImageShape,
+    /// The size of the images.
+    pub image: ImageShape,
+    /// Classes per training episode.
+    pub n_way: RangeInclusive<usize>,
     /// Its own options.
     pub options: &'a Options,
     /// Where further weights live; gradients are tracked there.

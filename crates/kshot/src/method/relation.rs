@@ -201,6 +201,7 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
         options,
         device,
         rng,
+        ..
     } = request;
     let filters = options.integer("relation-filters");
     let form = block_form(options.integer("relation-padding"));

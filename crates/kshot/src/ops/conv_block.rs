@@ -2,6 +2,7 @@
 //! convolution → batch normalisation → activation → 2×2 max-pool.
 
 use burn::tensor::Tensor;
+use kshot_kernels::{self as kernels, BlockShape};
 
 use super::{composed, fused};
 
@@ -78,5 +79,30 @@ pub fn with_fixed_statistics(
         fused::with_fixed_statistics(form, input, weight, scale, shift)
     } else {
         composed::with_fixed_statistics(form, input, weight, scale, shift)
+    }
+}
+
+/// A block in the kernels' terms: `input` `[n, height, width, c_in]`, `weight` `[k, c_out]`, statistics by `groups`
+/// equal groups of consecutive images.
+pub fn kernel_shape(input: [usize; 4], weight: [usize; 2], form: BlockForm, groups: usize) -> BlockShape {
+    let [images, height, width, c_in] = input;
+    let [kernel, c_out] = weight;
+    let activation = match form.activation {
+        Activation::Identity => kernels::Activation::Identity,
+        Activation::Relu => kernels::Activation::Relu,
+        Activation::LeakyRelu(slope) => kernels::Activation::LeakyRelu(slope),
+    };
+    BlockShape {
+        images,
+        height,
+        width,
+        c_in,
+        c_out,
+        kernel,
+        padding: form.padding,
+        pool: form.pool,
+        norm: true,
+        groups,
+        activation,
     }
 }

@@ -12,7 +12,7 @@ use burn::tensor::{Bytes, DType, Shape, Tensor};
 use burn_flex::{FlexTensor, Layout};
 use kshot_kernels::{self as kernels, BlockShape, Saved};
 
-use super::conv_block::{Activation, BlockForm, EPSILON, Normalised};
+use super::conv_block::{BlockForm, EPSILON, Normalised, kernel_shape};
 
 /// The block as an operation of the tensor engine.
 #[backend_extension(Flex, Autodiff)]
@@ -178,27 +178,8 @@ impl Call {
             weight.to_contiguous(),
             gamma.to_contiguous(),
         );
-        let [images, height, width, c_in] = dims(&input);
         let [kernel, _, _, c_out] = dims(&weight);
-        let activation = match form.activation {
-            Activation::Identity => kernels::Activation::Identity,
-            Activation::Relu => kernels::Activation::Relu,
-            Activation::LeakyRelu(slope) => kernels::Activation::LeakyRelu(slope),
-        };
-        let (padding, pool) = (form.padding, form.pool);
-        let shape = BlockShape {
-            images,
-            height,
-            width,
-            c_in,
-            c_out,
-            kernel,
-            padding,
-            pool,
-            norm: true,
-            groups: 1,
-            activation,
-        };
+        let shape = kernel_shape(dims(&input), [kernel, c_out], form, 1);
         Self {
             input,
             weight,

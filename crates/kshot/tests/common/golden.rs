@@ -132,13 +132,25 @@ pub fn assert_close(what: &str, found: &[f32], expected: &[f32], tolerance: f32)
 /// Every trainable parameter's gradient is the file's `{prefix}.{name}`; the others have none.
 #[track_caller]
 pub fn assert_gradients(golden: &Golden, learner: &dyn Learner, step: &Step, prefix: &str) {
+    assert_gradients_within(golden, learner, step, prefix, 1e-4);
+}
+
+/// As [`assert_gradients`], with a tolerance.
+#[track_caller]
+pub fn assert_gradients_within(
+    golden: &Golden,
+    learner: &dyn Learner,
+    step: &Step,
+    prefix: &str,
+    tolerance: f32,
+) {
     assert_eq!(step.gradients.len(), learner.parameters().len());
     for (parameter, gradient) in learner.parameters().iter().zip(&step.gradients) {
         assert_eq!(gradient.is_some(), parameter.trainable, "{}", parameter.name);
         if let Some(gradient) = gradient {
             let found = logits_on_host(gradient.clone());
             let expected = golden.values(&format!("{prefix}.{}", parameter.name));
-            assert_close(&parameter.name, &found, expected, 1e-4);
+            assert_close(&parameter.name, &found, expected, tolerance);
         }
     }
 }

@@ -1,0 +1,48 @@
+"""Golden file of Reptile (Nichol, Achiam, Schulman 2018), by plain PyTorch.
+
+The network is that of maml.py. The images of a task are its support and query images together, all of them in each
+of K = 3 steps of torch's Adam with beta1 = 0 from fresh moments; theta - phi is what the outer step descends by.
+
+Tensors of the file: images, encoder.*, head.* as in maml.py;
+
+    loss, loss_float64     [1]                 the mean of the K losses, each before its step
+    grad.*                 as the parameter    theta - phi
+
+Run it from anywhere: python bench/reference/reptile.py
+"""
+
+import torch
+import torch.nn.functional as F
+
+import common
+import maml
+from common import N_QUERY, N_SHOT, N_WAY
+
+STEPS, INNER_LR = 3, 0.001
+
+
+def random_inputs(seed):
+    arrays = maml.random_inputs(seed)
+    return {name: array for name, array in arrays.items() if not name.startswith("rates.")}
+
+
+def evaluate(tensors):
+    labels = torch.cat([torch.arange(N_WAY).repeat_interleave(n) for n in (N_SHOT, N_QUERY)])
+    start = common.trainable(tensors)
+    weights = {name: t.detach().clone().requires_grad_() for name, t in start.items()}
+    optimizer = torch.optim.Adam(weights.values(), lr=INNER_LR, betas=(0.0, 0.999), eps=1e-8)
+    trace, losses = common.Trace(), []
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(maml.network(tensors["images"], weights, trace), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    results = {"loss": torch.stack(losses).mean().reshape(1)}
+    results |= {f"grad.{name}": start[name] - weights[name] for name in start}
+    return results, trace.margin
+
+
+if __name__ == "__main__":
+    files = {"reptile": (random_inputs, evaluate, {"inner_steps": STEPS, "inner_lr": INNER_LR})}
+    common.main("reptile.py", __doc__, files, 3, "3 keeps every gradient far enough from 0 that its sign is beyond doubt")

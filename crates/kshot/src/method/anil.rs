@@ -1,0 +1,125 @@
+//! Almost no inner loop.
+//!
+//! A. Raghu, M. Raghu, S. Bengio, O. Vinyals: *Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of
+//! MAML*, ICLR 2020.
+//!
+//! As MAML, but the inner descent moves the linear classifier alone, in training and in test (section 4.1); the
+//! encoder changes by the meta-gradient only. The features of a support set are so the same at every inner step: they are
+//! computed once, the descent and its Hessian-vector products run on them, and what these say of the features goes
+//! back through the encoder once.
+//!
+//! Deviations: none known; the inner rate and the number of steps are MAML's unless given.
+
+use super::fast::{self, Adapted, Lesson, Model, QUERY_NORM, Rule};
+use super::maml::{self, INNER_LR, INNER_STEPS, ORDER, Steps, TEST_STEPS};
+use super::{Family, MethodRequest, MethodSpec};
+use crate::error::Error;
+use crate::inner::{Batch, Descent, Network, Order, Rates, Weights};
+use crate::learner::Learner;
+
+pub static SPEC: MethodSpec = MethodSpec {
+    name: "anil",
+    family: Family::Optimization,
+    paper: "Raghu, Raghu, Bengio, Vinyals 2020, Rapid Learning or Feature Reuse?",
+    summary: "MAML whose inner steps move the classifier alone",
+    options: &[ORDER, INNER_STEPS, INNER_LR, TEST_STEPS, QUERY_NORM],
+    defaults: maml::SPEC.defaults,
+    presets: maml::SPEC.presets,
+    rows: &[],
+    build,
+};
+
+/// The rule; see the module.
+struct Anil {
+    steps: Steps,
+    inner_lr: f32,
+    order: Order,
+    body: Network,
+    head: Network,
+}
+
+fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
+    let options = request.options;
+    let model = Model::new(request)?;
+    let (body, head) = model.network.split_last();
+    let rule = Anil {
+        steps: Steps::of(options),
+        inner_lr: options.number("inner-lr") as f32,
+        order: maml::order(options),
+        body,
+        head,
+    };
+    let joins_support = options.text("query-norm") == "support";
+    Ok(fast::learner(model, rule, joins_support))
+}
+
+impl Anil {
+    fn descent(&self, steps: usize) -> Descent<'_> {
+        Descent {
+            network: &self.head,
+            rates: Rates::One(self.inner_lr),
+            steps,
+        }
+    }
+}
+
+impl Rule for Anil {
+    fn adapt(&self, model: &Model, support: &Batch<'_>) -> Adapted {
+        let mut start = model.start();
+        let head = start.split_off(self.body.parameters());
+        let body = Weights::repeat(&start, 1);
+        let features = self.body.forward(&body, 1, support.inputs);
+        let support = Batch {
+            inputs: features.outputs(),
+            ..*support
+        };
+        let head = self
+            .descent(self.steps.test)
+            .run(Weights::repeat(&head, 1), &support);
+        start.extend(head.into_values());
+        Weights::new(start, 1).into()
+    }
+
+    fn learn(&self, model: &Model, support: &Batch<'_>, query: &Batch<'_>) -> Lesson {
+        let tasks = support.tasks;
+        let mut start = model.start();
+        let head = Weights::repeat(&start.split_off(self.body.parameters()), tasks);
+        // One task's weights, shared by all groups: the body is the same for every task.
+        let body = Weights::new(start, 1);
+        let [support_pass, query_pass] =
+            [support, query].map(|batch| self.body.forward(&body, tasks, batch.inputs));
+        let statistics = self.body.statistics(&query_pass, query.inputs);
+        let (support_features, query_features) =
+            (support_pass.outputs().to_vec(), query_pass.outputs().to_vec());
+        let found = self.descent(self.steps.train).meta_gradient(
+            head,
+            &Batch {
+                inputs: &support_features,
+                ..*support
+            },
+            &Batch {
+                inputs: &query_features,
+                ..*query
+            },
+            self.order,
+            true,
+        );
+        let back = |pass, batch: &Batch<'_>, slope: Option<Vec<f32>>| {
+            let (gradient, _) = self.body.backward(&body, batch.inputs, pass, slope?, false);
+            Some(gradient.into_values())
+        };
+        let mut gradients = back(query_pass, query, found.query).unwrap_or_default();
+        if let Some(more) = back(support_pass, support, found.support) {
+            for (sum, more) in gradients.iter_mut().zip(more) {
+                sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+            }
+        }
+        gradients.extend(found.start.sum());
+        Lesson {
+            loss: found.losses.iter().map(|loss| f64::from(*loss)).sum(),
+            accuracy: fast::recognised(query, &found.outputs),
+            gradients: model.weights().iter().copied().zip(gradients).collect(),
+            statistics: vec![statistics],
+        }
+    }
+}

@@ -1,0 +1,485 @@
+//! What the methods share that adapt a copy of their weights to each task: the network as plain numbers, the batching
+//! of tasks, and the learner around them.
+//!
+//! Such a method is a [`Rule`]: how weights are adapted to a support set, and what a meta-batch teaches. The classifier
+//! is a linear layer on the encoder's features, so a model has a fixed number of classes.
+//!
+//! In the inner loop a support set is normalised by its own statistics, in training and in evaluation. A query set is so
+//! too under `--norm episode`, as the papers do it (transductive). Under `--norm running` a query sees no other query:
+//! `--query-norm averages` takes the running averages that training met among the queries after its inner steps,
+//! `--query-norm support` normalises each query together with the support set (Nichol et al. 2018, section 6.1).
+
+use burn::module::ParamId;
+use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
+
+use super::{MethodRequest, Scores};
+use crate::episode::{Episode, Support, TaskShape};
+use crate::error::Error;
+use crate::inner::{Batch, BatchStatistics, Layer, Network, Normalisation, Targets, Weights};
+use crate::layers::Linear;
+use crate::learner::{self, Learner, Step, Task};
+use crate::named;
+use crate::norm::Norm;
+use crate::options::{OptionKind, OptionSpec};
+use crate::parameters::{self, Parameter};
+
+/// So many tasks go through the kernels in one call.
+const TASKS_PER_CALL: usize = 4;
+
+/// So many images at the most go through one call that joins queries with the support set.
+const JOINED_IMAGES: usize = 256;
+
+/// `--query-norm`.
+pub const QUERY_NORM: OptionSpec = OptionSpec {
+    name: "query-norm",
+    kind: OptionKind::Choice(&["averages", "support"]),
+    default: "averages",
+    help: "what normalises a query under --norm running: running averages, or the support set together with it",
+};
+
+/// How a method adapts and learns.
+pub trait Rule: Send + Sync + 'static {
+    /// What the support set of one task makes of the model.
+    fn adapt(&self, model: &Model, support: &Batch<'_>) -> Adapted;
+
+    /// What several tasks teach.
+    fn learn(&self, model: &Model, support: &Batch<'_>, query: &Batch<'_>) -> Lesson;
+}
+
+/// A model adapted to a task.
+pub struct Adapted {
+    /// The adapted weights.
+    pub weights: Weights,
+    /// What normalises its queries under `--norm running`, where the method doesn't leave it to running averages.
+    pub statistics: Option<Vec<BatchStatistics>>,
+}
+
+impl From<Weights> for Adapted {
+    fn from(weights: Weights) -> Self {
+        Self {
+            weights,
+            statistics: None,
+        }
+    }
+}
+
+/// What several tasks teach; losses, accuracies and gradients are sums over them.
+#[derive(Default)]
+pub struct Lesson {
+    /// Training losses.
+    pub loss: f64,
+    /// Shares of the queries that were recognised.
+    pub accuracy: f64,
+    /// Parameter index and gradient.
+    pub gradients: Vec<(usize, Vec<f32>)>,
+    /// What each block met, one group per task; several such where the tasks were learned one after the other.
+    pub statistics: Vec<Vec<BatchStatistics>>,
+}
+
+impl Lesson {
+    /// Adds gradients of one more task.
+    pub fn add_gradients(&mut self, gradients: Vec<(usize, Vec<f32>)>) {
+        if self.gradients.is_empty() {
+            self.gradients = gradients;
+            return;
+        }
+        for ((_, sum), (_, more)) in self.gradients.iter_mut().zip(gradients) {
+            sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+        }
+    }
+}
+
+/// A network with a classifier, as plain numbers.
+pub struct Model {
+    /// The encoder's layers and the classifier.
+    pub network: Network,
+    parameters: Vec<Parameter>,
+    values: Vec<Vec<f32>>,
+    /// Which parameters are the network's, in its order.
+    weights: Vec<usize>,
+    /// Running mean and variance of each block.
+    averages: Vec<[usize; 2]>,
+    n_way: usize,
+    device: Device,
+}
+
+impl Model {
+    /// The encoder of `request` with a fresh linear classifier.
+    ///
+    /// # Errors
+    /// An encoder that isn't a chain, a number of classes that isn't fixed, or a device other than the CPU.
+    pub fn new(request: MethodRequest<'_>) -> Result<Self, Error> {
+        let n_way = *request.n_way.end();
+        if *request.n_way.start() != n_way {
+            return Err(Error::Setting {
+                name: "way",
+                problem: format!(
+                    "this method has a classifier of a fixed number of classes; give one number, found {}-{n_way}",
+                    request.n_way.start()
+                ),
+            });
+        }
+        let device = request.device.clone().without_autodiff();
+        if device != Device::flex() {
+            return Err(Error::Setting {
+                name: "device",
+                problem: "this method computes on the CPU; take --device flex".to_owned(),
+            });
+        }
+        let mut layers = request.encoder.layers(request.image)?;
+        let features = request.maps.len();
+        let head = Linear::new(features, n_way, request.rng, request.device);
+        layers.push(Layer::Linear {
+            weight: [features, n_way],
+            relu: false,
+        });
+        let mut model = Self {
+            network: Network::new(layers),
+            parameters: Vec::new(),
+            values: Vec::new(),
+            weights: Vec::new(),
+            averages: Vec::new(),
+            n_way,
+            device,
+        };
+        let encoder = parameters::list(&request.encoder).into_iter();
+        let encoder = encoder.zip(parameters::read(&request.encoder));
+        let head = parameters::list(&head).into_iter().zip(parameters::read(&head));
+        for (prefix, parameter, value) in encoder
+            .map(|(parameter, value)| ("encoder", parameter, value))
+            .chain(head.map(|(parameter, value)| ("head", parameter, value)))
+        {
+            let index = model.parameters.len();
+            match parameter.name.rsplit('.').next() {
+                Some("running_mean") => model.averages.push([index; 2]),
+                Some("running_variance") => {
+                    if let Some(averages) = model.averages.last_mut() {
+                        averages[1] = index;
+                    }
+                }
+                _ => model.weights.push(index),
+            }
+            let name = format!("{prefix}.{}", parameter.name);
+            model.parameters.push(Parameter { name, ..parameter });
+            model.values.push(learner::logits_on_host(value));
+        }
+        Ok(model)
+    }
+
+    /// Adds a parameter that is no weight of the network; gives its index.
+    pub fn add(&mut self, name: String, shape: Vec<usize>, values: Vec<f32>) -> usize {
+        self.parameters.push(Parameter {
+            name,
+            shape,
+            id: ParamId::new(),
+            trainable: true,
+        });
+        self.values.push(values);
+        self.values.len() - 1
+    }
+
+    /// The network's weights, one vector per parameter.
+    pub fn start(&self) -> Vec<Vec<f32>> {
+        self.weights
+            .iter()
+            .map(|&index| self.values[index].clone())
+            .collect()
+    }
+
+    /// Which parameters the network's weights are, in its order.
+    pub fn weights(&self) -> &[usize] {
+        &self.weights
+    }
+
+    /// A parameter by its index.
+    pub fn parameter(&self, index: usize) -> &Parameter {
+        &self.parameters[index]
+    }
+
+    /// Values of parameter `index`.
+    pub fn value(&self, index: usize) -> &[f32] {
+        &self.values[index]
+    }
+
+    fn averages(&self) -> Vec<BatchStatistics> {
+        self.averages
+            .iter()
+            .map(|&[mean, variance]| BatchStatistics {
+                mean: self.values[mean].clone(),
+                variance: self.values[variance].clone(),
+            })
+            .collect()
+    }
+
+    fn check(&self, n_way: usize, image_len: usize) -> Result<(), Error> {
+        if n_way != self.n_way {
+            return Err(Error::Setting {
+                name: "way",
+                problem: format!(
+                    "the model has a classifier of {} classes, the task has {n_way}; take {}-way tasks or train it \
+                     with --way {n_way}",
+                    self.n_way, self.n_way
+                ),
+            });
+        }
+        let expected = self.network.layers().first().map_or(0, Layer::inputs);
+        if image_len != expected {
+            return Err(Error::Setting {
+                name: "image-size",
+                problem: format!("the model takes images of {expected} values, found {image_len}"),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// A model that learns by a rule.
+pub struct Fast<R> {
+    model: Model,
+    rule: R,
+    joins_support: bool,
+}
+
+/// An adapted task.
+struct FastTask {
+    adapted: Adapted,
+    /// Its images where queries are normalised together with them, else empty.
+    support: Vec<f32>,
+}
+
+/// The learner of a model and a rule; `joins_support` is `--query-norm support`.
+pub fn learner<R: Rule>(model: Model, rule: R, joins_support: bool) -> Box<dyn Learner> {
+    Box::new(Fast {
+        model,
+        rule,
+        joins_support,
+    })
+}
+
+impl<R: Rule> Fast<R> {
+    /// Lessons of episodes of one shape.
+    fn learn(&self, task: TaskShape, episodes: &[Episode]) -> Lesson {
+        let tasks = episodes.len();
+        let join = |pixels: fn(&Episode) -> &Vec<f32>| -> Vec<f32> {
+            episodes
+                .iter()
+                .flat_map(|episode| pixels(episode).iter().copied())
+                .collect()
+        };
+        let labels = |per_class: usize| -> Vec<usize> {
+            let of_one = (0..task.n_way).flat_map(|label| std::iter::repeat_n(label, per_class));
+            of_one.collect::<Vec<_>>().repeat(tasks)
+        };
+        let (support, query) = (join(|episode| &episode.support), join(|episode| &episode.query));
+        let (support_labels, query_labels) = (labels(task.n_shot), labels(task.n_query));
+        let batch = |inputs, labels| Batch {
+            tasks,
+            inputs,
+            targets: Targets::Labels(labels),
+        };
+        self.rule.learn(
+            &self.model,
+            &batch(&support, &support_labels),
+            &batch(&query, &query_labels),
+        )
+    }
+}
+
+impl<R: Rule> Learner for Fast<R> {
+    fn parameters(&self) -> &[Parameter] {
+        &self.model.parameters
+    }
+
+    fn read(&self) -> Vec<Tensor<1>> {
+        let values = self.model.values.iter();
+        values
+            .map(|value| named::on_device(value, &self.model.device))
+            .collect()
+    }
+
+    fn write(&mut self, values: &[Tensor<1>]) {
+        for (to, value) in self.model.values.iter_mut().zip(values) {
+            *to = learner::logits_on_host(value.clone());
+        }
+    }
+
+    fn meta_step(&self, episode: &Episode) -> Result<Step, Error> {
+        self.meta_batch(std::slice::from_ref(episode))
+    }
+
+    fn meta_batch(&self, episodes: &[Episode]) -> Result<Step, Error> {
+        for episode in episodes {
+            self.model.check(episode.task.n_way, episode.image.len())?;
+        }
+        let calls: Vec<&[Episode]> = episodes
+            .chunk_by(|a, b| a.task == b.task)
+            .flat_map(|alike| alike.chunks(TASKS_PER_CALL))
+            .collect();
+        let lessons: Vec<Lesson> = calls
+            .into_par_iter()
+            .map(|call| self.learn(call[0].task, call))
+            .collect();
+        Ok(self.model.step(lessons, episodes.len()))
+    }
+
+    fn n_way(&self) -> Option<usize> {
+        Some(self.model.n_way)
+    }
+
+    fn adapt(&self, support: &Support, norm: Norm) -> Result<Task, Error> {
+        let n_support = support.labels.len();
+        let inputs = learner::logits_on_host(support.images.clone());
+        if n_support == 0 {
+            return Err(Error::Setting {
+                name: "shot",
+                problem: "a task needs at least one labelled image".to_owned(),
+            });
+        }
+        self.model.check(support.n_way, inputs.len() / n_support)?;
+        let adapted = self.rule.adapt(
+            &self.model,
+            &Batch {
+                tasks: 1,
+                inputs: &inputs,
+                targets: Targets::Labels(&support.labels),
+            },
+        );
+        let joins = self.joins_support && norm == Norm::Running;
+        Ok(Box::new(FastTask {
+            adapted,
+            support: if joins { inputs } else { Vec::new() },
+        }))
+    }
+
+    fn score(&self, task: &Task, query: Tensor<4>, norm: Norm) -> Result<Scores, Error> {
+        let task = task.downcast_ref::<FastTask>().ok_or_else(|| Error::Setting {
+            name: "task",
+            problem: "it was adapted by another method".to_owned(),
+        })?;
+        let [n_query, height, width, channels] = query.dims();
+        self.model.check(self.model.n_way, height * width * channels)?;
+        let query = learner::logits_on_host(query);
+        let (network, weights) = (&self.model.network, &task.adapted.weights);
+        let logits = match norm {
+            Norm::Episode => network.infer(weights, &query, Normalisation::Groups(1)),
+            Norm::Running if self.joins_support => self.joined(task, &query),
+            Norm::Running => {
+                let averages = || self.model.averages();
+                let statistics = task.adapted.statistics.clone().unwrap_or_else(averages);
+                network.infer(weights, &query, Normalisation::Given(&statistics))
+            }
+        };
+        let logits = TensorData::new(logits, [n_query, self.model.n_way]);
+        Ok(Scores {
+            logits: Tensor::from_data(logits, &self.model.device),
+            attention: None,
+        })
+    }
+
+    fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2> {
+        let n = images.dims()[0];
+        let (body, _) = self.model.network.split_last();
+        let weights = Weights::repeat(&self.model.start()[..body.parameters()], 1);
+        let averages = self.model.averages();
+        let normalisation = match norm {
+            Norm::Episode => Normalisation::Groups(1),
+            Norm::Running => Normalisation::Given(&averages),
+        };
+        let features = body.infer(&weights, &learner::logits_on_host(images), normalisation);
+        let width = features.len() / n.max(1);
+        Tensor::from_data(TensorData::new(features, [n, width]), &self.model.device)
+    }
+
+    fn device(&self) -> &Device {
+        &self.model.device
+    }
+}
+
+impl<R: Rule> Fast<R> {
+    /// Logits of each query, normalised together with the support set and without the other queries.
+    fn joined(&self, task: &FastTask, query: &[f32]) -> Vec<f32> {
+        let network = &self.model.network;
+        let len = network.layers().first().map_or(1, Layer::inputs);
+        let together = task.support.len() / len + 1;
+        let at_once = (JOINED_IMAGES / together).max(1);
+        let queries: Vec<&[f32]> = query.chunks(len * at_once).collect();
+        let logits: Vec<Vec<f32>> = queries
+            .into_par_iter()
+            .map(|queries| {
+                let inputs: Vec<f32> = queries
+                    .chunks_exact(len)
+                    .flat_map(|query| task.support.iter().chain(query).copied())
+                    .collect();
+                let groups = Normalisation::Groups(queries.len() / len);
+                let outputs = network.infer(&task.adapted.weights, &inputs, groups);
+                let rows = outputs.chunks_exact(self.model.n_way);
+                rows.skip(together - 1)
+                    .step_by(together)
+                    .flatten()
+                    .copied()
+                    .collect()
+            })
+            .collect();
+        logits.concat()
+    }
+}
+
+impl Model {
+    /// The lessons of `episodes` episodes in their order as one step.
+    fn step(&self, lessons: Vec<Lesson>, episodes: usize) -> Step {
+        let share = 1.0 / episodes.max(1) as f32;
+        let (mut loss, mut accuracy) = (0.0, 0.0);
+        let mut gradients: Vec<Option<Vec<f32>>> = vec![None; self.parameters.len()];
+        let mut statistics: Vec<[Vec<f32>; 2]> = Vec::new();
+        for lesson in lessons {
+            loss += lesson.loss;
+            accuracy += lesson.accuracy;
+            for (index, gradient) in lesson.gradients {
+                match &mut gradients[index] {
+                    Some(sum) => sum
+                        .iter_mut()
+                        .zip(gradient)
+                        .for_each(|(sum, value)| *sum += value),
+                    empty => *empty = Some(gradient),
+                }
+            }
+            let blocks = |met: Vec<BatchStatistics>| met.into_iter().enumerate();
+            for (block, met) in lesson.statistics.into_iter().flat_map(blocks) {
+                if statistics.len() == block {
+                    let channels = self
+                        .averages
+                        .get(block)
+                        .map_or(0, |[mean, _]| self.values[*mean].len());
+                    statistics.push([vec![0.0; channels], vec![0.0; channels]]);
+                }
+                for (sum, values) in statistics[block].iter_mut().zip([met.mean, met.variance]) {
+                    for task in values.chunks_exact(sum.len()) {
+                        sum.iter_mut()
+                            .zip(task)
+                            .for_each(|(sum, value)| *sum += share * value);
+                    }
+                }
+            }
+        }
+        let tensor = |values: &[f32]| named::on_device(values, &self.device);
+        let gradient = |values: Vec<f32>| tensor(&values).mul_scalar(share);
+        Step {
+            loss: (loss / episodes.max(1) as f64) as f32,
+            accuracy: (accuracy / episodes.max(1) as f64) as f32,
+            gradients: gradients.into_iter().map(|values| values.map(gradient)).collect(),
+            statistics: std::iter::zip(&self.averages, &statistics)
+                .flat_map(|(indices, met)| std::iter::zip(*indices, met.each_ref().map(|met| tensor(met))))
+                .collect(),
+        }
+    }
+}
+
+/// Shares of examples whose greatest output is at its label, summed over the tasks; 0 for targets that aren't labels.
+pub fn recognised(batch: &Batch<'_>, outputs: &[f32]) -> f64 {
+    let Targets::Labels(labels) = batch.targets else {
+        return 0.0;
+    };
+    let width = outputs.len() / labels.len().max(1);
+    learner::accuracy(outputs, width.max(1), labels) * batch.tasks as f64
+}

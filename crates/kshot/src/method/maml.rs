@@ -1,0 +1,218 @@
+//! Model-agnostic meta-learning.
+//!
+//! C. Finn, P. Abbeel, S. Levine: *Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks*, ICML 2017.
+//!
+//! A task is learned by a few gradient steps on its support loss from a common starting point θ (eq. 1):
+//! θ′ = θ − α ∇L(θ). The starting point is trained so that the loss of the query set after these steps is small (eq. 2,
+//! algorithm 2), by the exact gradient through the inner gradients (`--order 2`) or as if these did not depend on θ
+//! (`--order 1`, section 5.2). The loss is the cross-entropy of a linear classifier on the encoder's features (eq. 4);
+//! all weights are adapted, and every batch is normalised by its own statistics.
+//!
+//! The exact gradient comes from Hessian-vector products, see [`crate::inner`].
+//!
+//! Deviations: the paper's Omniglot network has convolutions of stride 2 in the place of pools (section 5.2); here it is
+//! `conv4` with pools unless another encoder is given. The paper draws as many queries as shots; `--query` sets them.
+//! `--norm running` is not in the paper; see `fast.rs`.
+
+use super::fast::{self, Adapted, Lesson, Model, QUERY_NORM, Rule};
+use super::{Family, MethodRequest, MethodSpec, Preset};
+use crate::error::Error;
+use crate::inner::{Batch, Descent, MetaGradient, Order, Rates, Weights};
+use crate::learner::Learner;
+use crate::options::{OptionKind, OptionSpec, Options};
+
+pub static SPEC: MethodSpec = MethodSpec {
+    name: "maml",
+    family: Family::Optimization,
+    paper: "Finn, Abbeel, Levine 2017, Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks",
+    summary: "a starting point from which a few gradient steps learn a task",
+    options: &[ORDER, INNER_STEPS, INNER_LR, TEST_STEPS, QUERY_NORM],
+    defaults: &[
+        ("way", "5"),
+        ("query", "5"),
+        ("meta-batch", "8"),
+        ("episodes", "16000"),
+        ("norm", "episode"),
+        ("val-interval", "2000"),
+        ("report-interval", "200"),
+    ],
+    presets: &[
+        Preset {
+            name: "paper",
+            summary: "the paper's 5-way Omniglot training: 1 inner step of 0.4, 32 tasks per update, Adam 1e-3, 60,000 \
+                      updates, 3 steps in the test, batch statistics everywhere (give --shot, and --query as many)",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "vinyals"),
+                ("rotations", "all"),
+                ("train-on", "trainval"),
+                ("way", "5"),
+                ("query", "1"),
+                ("inner-steps", "1"),
+                ("inner-lr", "0.4"),
+                ("test-steps", "3"),
+                ("meta-batch", "32"),
+                ("episodes", "1920000"),
+                ("schedule", "constant"),
+                ("norm", "episode"),
+                ("val-interval", "32000"),
+                ("report-interval", "3200"),
+            ],
+        },
+        Preset {
+            name: "paper-20way",
+            summary: "the paper's 20-way Omniglot training: 5 inner steps of 0.1 in training and test, 16 tasks per \
+                      update (give --shot, and --query as many)",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "vinyals"),
+                ("rotations", "all"),
+                ("train-on", "trainval"),
+                ("way", "20"),
+                ("query", "1"),
+                ("inner-steps", "5"),
+                ("inner-lr", "0.1"),
+                ("meta-batch", "16"),
+                ("episodes", "960000"),
+                ("schedule", "constant"),
+                ("norm", "episode"),
+                ("val-interval", "16000"),
+                ("report-interval", "1600"),
+            ],
+        },
+        Preset {
+            name: "strict",
+            summary: "5-way under the strict protocol: official 30/20 alphabet split, no rotated test classes, no query \
+                      sees another one",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "official"),
+                ("rotations", "train"),
+                ("norm", "running"),
+                ("way", "5"),
+                ("inner-steps", "1"),
+                ("inner-lr", "0.4"),
+                ("meta-batch", "16"),
+                ("episodes", "160000"),
+                ("val-interval", "16000"),
+                ("report-interval", "1600"),
+            ],
+        },
+    ],
+    rows: &[],
+    build,
+};
+
+/// `--order`.
+pub const ORDER: OptionSpec = OptionSpec {
+    name: "order",
+    kind: OptionKind::Choice(&["2", "1"]),
+    default: "2",
+    help: "exact meta-gradient (2), or without the inner gradients' own derivatives (1)",
+};
+
+/// `--inner-steps`.
+pub const INNER_STEPS: OptionSpec = OptionSpec {
+    name: "inner-steps",
+    kind: OptionKind::Integer(1, 1000),
+    default: "1",
+    help: "gradient steps on a support set in training",
+};
+
+/// `--inner-lr`.
+pub const INNER_LR: OptionSpec = OptionSpec {
+    name: "inner-lr",
+    kind: OptionKind::Number(0.0, 100.0),
+    default: "0.4",
+    help: "learning rate of the steps on a support set",
+};
+
+/// `--test-steps`.
+pub const TEST_STEPS: OptionSpec = OptionSpec {
+    name: "test-steps",
+    kind: OptionKind::Integer(0, 10_000),
+    default: "0",
+    help: "steps on a support set in validation and test, 0 for as many as in training",
+};
+
+/// The settings of an inner descent.
+pub struct Steps {
+    /// Steps in training.
+    pub train: usize,
+    /// Steps in validation and test.
+    pub test: usize,
+}
+
+impl Steps {
+    /// `--inner-steps` and `--test-steps`.
+    pub fn of(options: &Options) -> Self {
+        let train = options.integer("inner-steps");
+        let test = match options.integer("test-steps") {
+            0 => train,
+            test => test,
+        };
+        Self { train, test }
+    }
+}
+
+/// `--order`.
+pub fn order(options: &Options) -> Order {
+    if options.text("order") == "1" {
+        Order::First
+    } else {
+        Order::Second
+    }
+}
+
+/// The rule; see the module.
+struct Maml {
+    steps: Steps,
+    inner_lr: f32,
+    order: Order,
+}
+
+fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
+    let options = request.options;
+    let rule = Maml {
+        steps: Steps::of(options),
+        inner_lr: options.number("inner-lr") as f32,
+        order: order(options),
+    };
+    let joins_support = options.text("query-norm") == "support";
+    Ok(fast::learner(Model::new(request)?, rule, joins_support))
+}
+
+impl Maml {
+    fn descent<'a>(&self, model: &'a Model, steps: usize) -> Descent<'a> {
+        Descent {
+            network: &model.network,
+            rates: Rates::One(self.inner_lr),
+            steps,
+        }
+    }
+}
+
+impl Rule for Maml {
+    fn adapt(&self, model: &Model, support: &Batch<'_>) -> Adapted {
+        self.descent(model, self.steps.test)
+            .run(Weights::repeat(&model.start(), 1), support)
+            .into()
+    }
+
+    fn learn(&self, model: &Model, support: &Batch<'_>, query: &Batch<'_>) -> Lesson {
+        let start = Weights::repeat(&model.start(), support.tasks);
+        let descent = self.descent(model, self.steps.train);
+        let found = descent.meta_gradient(start, support, query, self.order, false);
+        lesson(model, query, found)
+    }
+}
+
+/// The lesson of a meta-gradient with respect to all of the network's weights.
+pub fn lesson(model: &Model, query: &Batch<'_>, found: MetaGradient) -> Lesson {
+    Lesson {
+        loss: found.losses.iter().map(|loss| f64::from(*loss)).sum(),
+        accuracy: fast::recognised(query, &found.outputs),
+        gradients: model.weights().iter().copied().zip(found.start.sum()).collect(),
+        statistics: vec![found.statistics],
+    }
+}

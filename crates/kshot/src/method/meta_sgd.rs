@@ -1,0 +1,161 @@
+//! Meta-SGD.
+//!
+//! Z. Li, F. Zhou, F. Chen, H. Li: *Meta-SGD: Learning to Learn Quickly for Few-Shot Learning*, 2017.
+//!
+//! As MAML, but with a rate for each weight, its sign included, learned together with the starting point (eq. 2):
+//! θ′ = θ − α ∘ ∇L(θ). Both are trained on the query loss after the step (eq. 4, algorithm 1): by the exact gradient
+//! with respect to θ, and ∂L_q/∂α = −Σₖ ∇Lₛ(θₖ) ∘ vₖ₊₁ with vₖ₊₁ the query loss's gradient with respect to θₖ₊₁. All rates start at
+//! one number from a narrow range (the paper's experiments draw it from [0.005, 0.1]).
+//!
+//! Deviations: several inner steps with the same rates are possible (`--inner-steps`, the paper takes one). The paper
+//! leaves the number of tasks per update on Omniglot open; the presets take MAML's.
+
+use super::fast::{self, Adapted, Lesson, Model, QUERY_NORM, Rule};
+use super::maml::{self, INNER_STEPS, ORDER, Steps, TEST_STEPS};
+use super::{Family, MethodRequest, MethodSpec, Preset};
+use crate::error::Error;
+use crate::inner::{Batch, Descent, Order, Rates, Weights};
+use crate::learner::Learner;
+use crate::options::{OptionKind, OptionSpec};
+
+pub static SPEC: MethodSpec = MethodSpec {
+    name: "meta-sgd",
+    family: Family::Optimization,
+    paper: "Li, Zhou, Chen, Li 2017, Meta-SGD: Learning to Learn Quickly for Few-Shot Learning",
+    summary: "MAML with a learned rate for each weight",
+    options: &[
+        ORDER,
+        INNER_STEPS,
+        TEST_STEPS,
+        OptionSpec {
+            name: "first-rate",
+            kind: OptionKind::Number(-100.0, 100.0),
+            default: "0.1",
+            help: "the rate of every weight before training",
+        },
+        QUERY_NORM,
+    ],
+    defaults: maml::SPEC.defaults,
+    presets: &[
+        Preset {
+            name: "paper",
+            summary: "5-way Omniglot: one inner step, 60,000 updates by Adam 1e-3, batch statistics everywhere (give --shot)",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "vinyals"),
+                ("rotations", "all"),
+                ("train-on", "trainval"),
+                ("way", "5"),
+                ("query", "15"),
+                ("meta-batch", "32"),
+                ("episodes", "1920000"),
+                ("schedule", "constant"),
+                ("norm", "episode"),
+                ("val-interval", "32000"),
+                ("report-interval", "3200"),
+            ],
+        },
+        Preset {
+            name: "paper-20way",
+            summary: "20-way Omniglot: as 5-way, with 16 tasks per update (give --shot)",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "vinyals"),
+                ("rotations", "all"),
+                ("train-on", "trainval"),
+                ("way", "20"),
+                ("query", "15"),
+                ("meta-batch", "16"),
+                ("episodes", "960000"),
+                ("schedule", "constant"),
+                ("norm", "episode"),
+                ("val-interval", "16000"),
+                ("report-interval", "1600"),
+            ],
+        },
+        Preset {
+            name: "strict",
+            summary: "5-way under the strict protocol: official 30/20 alphabet split, no rotated test classes, no query \
+                      sees another one",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "official"),
+                ("rotations", "train"),
+                ("norm", "running"),
+                ("way", "5"),
+                ("meta-batch", "16"),
+                ("episodes", "160000"),
+                ("val-interval", "16000"),
+                ("report-interval", "1600"),
+            ],
+        },
+    ],
+    rows: &[],
+    build,
+};
+
+/// The rule; see the module.
+struct MetaSgd {
+    steps: Steps,
+    order: Order,
+    /// Which parameters the rates are, in the order of the network's weights.
+    rates: Vec<usize>,
+}
+
+fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
+    let options = request.options;
+    let mut model = Model::new(request)?;
+    let first = options.number("first-rate") as f32;
+    let rates = model
+        .weights()
+        .to_vec()
+        .into_iter()
+        .map(|index| {
+            let (name, shape) = (&model.parameter(index).name, &model.parameter(index).shape);
+            let (name, shape) = (format!("rates.{name}"), shape.clone());
+            let values = vec![first; model.value(index).len()];
+            model.add(name, shape, values)
+        })
+        .collect();
+    let rule = MetaSgd {
+        steps: Steps::of(options),
+        order: maml::order(options),
+        rates,
+    };
+    let joins_support = options.text("query-norm") == "support";
+    Ok(fast::learner(model, rule, joins_support))
+}
+
+impl MetaSgd {
+    fn rates(&self, model: &Model) -> Vec<Vec<f32>> {
+        let rates = self.rates.iter();
+        rates.map(|&index| model.value(index).to_vec()).collect()
+    }
+}
+
+impl Rule for MetaSgd {
+    fn adapt(&self, model: &Model, support: &Batch<'_>) -> Adapted {
+        Descent {
+            network: &model.network,
+            rates: Rates::Each(&self.rates(model)),
+            steps: self.steps.test,
+        }
+        .run(Weights::repeat(&model.start(), 1), support)
+        .into()
+    }
+
+    fn learn(&self, model: &Model, support: &Batch<'_>, query: &Batch<'_>) -> Lesson {
+        let start = Weights::repeat(&model.start(), support.tasks);
+        let rates = self.rates(model);
+        let descent = Descent {
+            network: &model.network,
+            rates: Rates::Each(&rates),
+            steps: self.steps.train,
+        };
+        let mut found = descent.meta_gradient(start, support, query, self.order, false);
+        let rates = found.rates.take().map(|rates| rates.sum()).unwrap_or_default();
+        let mut lesson = maml::lesson(model, query, found);
+        lesson.gradients.extend(self.rates.iter().copied().zip(rates));
+        lesson
+    }
+}

@@ -1,0 +1,347 @@
+//! Reptile.
+//!
+//! A. Nichol, J. Achiam, J. Schulman: *On First-Order Meta-Learning Algorithms*, 2018.
+//!
+//! A task is learned by a few steps of Adam without momentum (β₁ = 0) on mini-batches of its images; from the point φ
+//! where they end, the starting point moves towards φ: θ ← θ + ε (φ − θ), averaged over the tasks of a meta-batch
+//! (algorithm 2). θ − φ is given as the gradient, so that `--optimizer sgd --lr ε` is the paper's update. There is no
+//! query set in training: support and query images of an episode together are the task's images, so
+//! `--shot 1 --query 9` trains on the paper's 10 images per class and still validates with 1 shot.
+//!
+//! Mini-batches run through a shuffled order of the images again and again; the shuffle follows from the images
+//! themselves. Under `--norm episode` the queries of a test are normalised together (transductive); under `--norm running`
+//! each is so with the support set alone (section 6.1), as there are no running averages in the paper.
+//!
+//! Deviations: Adam's second moments start anew with each task, where the authors' program lets them run on from task
+//! to task (then a task would depend on those before it). The network is `conv4` with pools.
+
+use rand::seq::SliceRandom;
+
+use super::fast::{self, Adapted, Lesson, Model, Rule};
+use super::maml::{INNER_LR, INNER_STEPS, Steps, TEST_STEPS};
+use super::{Family, MethodRequest, MethodSpec, Preset};
+use crate::error::Error;
+use crate::inner::{Batch, Evaluation, Rates, Targets, Weights};
+use crate::learner::Learner;
+use crate::options::{OptionKind, OptionSpec};
+use crate::random;
+
+pub static SPEC: MethodSpec = MethodSpec {
+    name: "reptile",
+    family: Family::Optimization,
+    paper: "Nichol, Achiam, Schulman 2018, On First-Order Meta-Learning Algorithms",
+    summary: "a starting point that moves towards where each task's training ends",
+    options: &[
+        OptionSpec {
+            default: "5",
+            ..INNER_STEPS
+        },
+        OptionSpec {
+            default: "0.001",
+            ..INNER_LR
+        },
+        OptionSpec {
+            default: "50",
+            ..TEST_STEPS
+        },
+        OptionSpec {
+            name: "inner-batch",
+            kind: OptionKind::Integer(1, 100_000),
+            default: "10",
+            help: "images of each step in training, no more than a task has",
+        },
+        OptionSpec {
+            name: "test-batch",
+            kind: OptionKind::Integer(1, 100_000),
+            default: "5",
+            help: "images of each step in validation and test, no more than a task has",
+        },
+    ],
+    defaults: &[
+        ("way", "5"),
+        ("query", "9"),
+        ("val-shot", "1"),
+        ("meta-batch", "5"),
+        ("episodes", "25000"),
+        ("optimizer", "sgd"),
+        ("lr", "1"),
+        ("schedule", "linear"),
+        ("norm", "episode"),
+        ("val-interval", "2500"),
+        ("report-interval", "250"),
+    ],
+    presets: &[
+        Preset {
+            name: "paper",
+            summary: "the authors' 5-way Omniglot training: 5 inner steps of 10 images by Adam 1e-3, 5 tasks per update, \
+                      outer step 1 falling linearly to 0 over 100,000 updates; the test's 50 steps of 5 images; \
+                      transductive (1-shot; for 5 shots --shot 5 --query 5; --norm running for the other numbers)",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "random"),
+                ("rotations", "train"),
+                ("train-on", "trainval"),
+                ("way", "5"),
+                ("shot", "1"),
+                ("query", "9"),
+                ("inner-steps", "5"),
+                ("inner-batch", "10"),
+                ("inner-lr", "0.001"),
+                ("test-steps", "50"),
+                ("test-batch", "5"),
+                ("meta-batch", "5"),
+                ("episodes", "500000"),
+                ("optimizer", "sgd"),
+                ("lr", "1"),
+                ("schedule", "linear"),
+                ("norm", "episode"),
+                ("val-interval", "25000"),
+                ("report-interval", "2500"),
+            ],
+        },
+        Preset {
+            name: "paper-20way",
+            summary: "the authors' 20-way Omniglot training: 10 inner steps of 20 images by Adam 5e-4, 200,000 updates; \
+                      the test's 50 steps of 10 images (1-shot; for 5 shots --shot 5 --query 5)",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "random"),
+                ("rotations", "train"),
+                ("train-on", "trainval"),
+                ("way", "20"),
+                ("shot", "1"),
+                ("query", "9"),
+                ("inner-steps", "10"),
+                ("inner-batch", "20"),
+                ("inner-lr", "0.0005"),
+                ("test-steps", "50"),
+                ("test-batch", "10"),
+                ("meta-batch", "5"),
+                ("episodes", "1000000"),
+                ("optimizer", "sgd"),
+                ("lr", "1"),
+                ("schedule", "linear"),
+                ("norm", "episode"),
+                ("val-interval", "50000"),
+                ("report-interval", "5000"),
+            ],
+        },
+        Preset {
+            name: "strict",
+            summary: "5-way under the strict protocol: official 30/20 alphabet split, no rotated test classes, no query \
+                      sees another one",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "official"),
+                ("rotations", "train"),
+                ("norm", "running"),
+                ("episodes", "250000"),
+                ("val-interval", "25000"),
+                ("report-interval", "2500"),
+            ],
+        },
+    ],
+    rows: &[],
+    build,
+};
+
+/// β₂ and ε of the inner Adam (Kingma, Ba 2015).
+const BETA2: f32 = 0.999;
+const EPSILON: f32 = 1e-8;
+
+/// The rule; see the module.
+struct Reptile {
+    steps: Steps,
+    inner_lr: f32,
+    train_batch: usize,
+    test_batch: usize,
+}
+
+fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
+    let options = request.options;
+    let rule = Reptile {
+        steps: Steps::of(options),
+        inner_lr: options.number("inner-lr") as f32,
+        train_batch: options.integer("inner-batch"),
+        test_batch: options.integer("test-batch"),
+    };
+    Ok(fast::learner(Model::new(request)?, rule, true))
+}
+
+impl Rule for Reptile {
+    fn adapt(&self, model: &Model, support: &Batch<'_>) -> Adapted {
+        let start = Weights::repeat(&model.start(), 1);
+        self.train(
+            model,
+            start,
+            &Examples::of(support, None),
+            self.steps.test,
+            self.test_batch,
+            |_, _| (),
+        )
+        .into()
+    }
+
+    fn learn(&self, model: &Model, support: &Batch<'_>, query: &Batch<'_>) -> Lesson {
+        let examples = Examples::of(support, Some(query));
+        let mut gradient = Weights::repeat(&model.start(), support.tasks);
+        let (mut loss, mut accuracy) = (0.0, 0.0);
+        let count = |batch: &Batch<'_>, met: &Evaluation| {
+            loss += met.losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / self.steps.train as f64;
+            accuracy = fast::recognised(batch, &met.outputs);
+        };
+        let end = self.train(
+            model,
+            gradient.clone(),
+            &examples,
+            self.steps.train,
+            self.train_batch,
+            count,
+        );
+        gradient.subtract(&end);
+        Lesson {
+            loss,
+            accuracy,
+            gradients: model.weights().iter().copied().zip(gradient.sum()).collect(),
+            statistics: Vec::new(),
+        }
+    }
+}
+
+impl Reptile {
+    /// Where the training of each task ends; `watch` sees each mini-batch before its step.
+    fn train(
+        &self,
+        model: &Model,
+        mut weights: Weights,
+        examples: &Examples,
+        steps: usize,
+        batch: usize,
+        mut watch: impl FnMut(&Batch<'_>, &Evaluation),
+    ) -> Weights {
+        let mut moments = Weights::zeros_like(&weights);
+        let mut order = Order::new(examples);
+        for step in 1..=steps {
+            let (inputs, labels) = order.next(examples, batch);
+            let batch = Batch {
+                tasks: examples.tasks.len(),
+                inputs: &inputs,
+                targets: Targets::Labels(&labels),
+            };
+            let met = model.network.gradient(&weights, &batch, false);
+            watch(&batch, &met);
+            self.adam(step, &mut weights, &mut moments, met.gradient);
+        }
+        weights
+    }
+
+    /// A step of Adam with β₁ = 0.
+    fn adam(&self, step: usize, weights: &mut Weights, moments: &mut Weights, mut gradient: Weights) {
+        let unbiased = 1.0 / (1.0 - BETA2.powi(step.min(100_000) as i32));
+        for (moments, gradient) in moments.values_mut().iter_mut().zip(gradient.values_mut()) {
+            for (moment, slope) in moments.iter_mut().zip(gradient) {
+                *moment = BETA2 * *moment + (1.0 - BETA2) * *slope * *slope;
+                *slope /= (unbiased * *moment).sqrt() + EPSILON;
+            }
+        }
+        weights.descend(Rates::One(self.inner_lr), &gradient);
+    }
+}
+
+/// The labelled images of each task.
+struct Examples {
+    /// Values of one image.
+    len: usize,
+    /// Images and labels.
+    tasks: Vec<(Vec<f32>, Vec<usize>)>,
+}
+
+impl Examples {
+    /// The examples of `support`, and of `query` where there is one.
+    fn of(support: &Batch<'_>, query: Option<&Batch<'_>>) -> Self {
+        let mut tasks = vec![(Vec::new(), Vec::new()); support.tasks];
+        for batch in [Some(support), query].into_iter().flatten() {
+            let Targets::Labels(labels) = batch.targets else {
+                continue;
+            };
+            let inputs = batch.inputs.chunks_exact(batch.inputs.len() / batch.tasks);
+            let labels = labels.chunks_exact(labels.len() / batch.tasks);
+            for (task, (inputs, labels)) in tasks.iter_mut().zip(inputs.zip(labels)) {
+                task.0.extend_from_slice(inputs);
+                task.1.extend_from_slice(labels);
+            }
+        }
+        let len = tasks
+            .first()
+            .map_or(1, |(inputs, labels)| inputs.len() / labels.len());
+        Self { len, tasks }
+    }
+}
+
+/// The order in which each task's images come, and how far it has come.
+struct Order {
+    shuffles: Vec<Vec<usize>>,
+    streams: Vec<rand_chacha::ChaCha8Rng>,
+}
+
+impl Order {
+    fn new(examples: &Examples) -> Self {
+        let fold = |seed: u64, value: &f32| seed.wrapping_mul(0x0100_0000_01b3) ^ u64::from(value.to_bits());
+        let stream = |(inputs, _): &(Vec<f32>, Vec<usize>)| random::stream(inputs.iter().fold(0, fold), &[]);
+        Self {
+            shuffles: vec![Vec::new(); examples.tasks.len()],
+            streams: examples.tasks.iter().map(stream).collect(),
+        }
+    }
+
+    /// The next `batch` images of each task (at most as many as it has) and their labels.
+    fn next(&mut self, examples: &Examples, batch: usize) -> (Vec<f32>, Vec<usize>) {
+        let (mut inputs, mut labels) = (Vec::new(), Vec::new());
+        let shuffles = self.shuffles.iter_mut().zip(&mut self.streams);
+        for ((all_inputs, all_labels), (shuffle, stream)) in examples.tasks.iter().zip(shuffles) {
+            for _ in 0..batch.min(all_labels.len()) {
+                if shuffle.is_empty() {
+                    shuffle.extend(0..all_labels.len());
+                    shuffle.shuffle(stream);
+                }
+                let Some(index) = shuffle.pop() else { continue };
+                inputs.extend_from_slice(&all_inputs[index * examples.len..][..examples.len]);
+                labels.push(all_labels[index]);
+            }
+        }
+        (inputs, labels)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mini_batches_visit_every_image_once_before_any_twice() {
+        let inputs: Vec<f32> = (0..14).map(|value| value as f32).collect();
+        let labels = [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4, 5, 6];
+        let batch = Batch {
+            tasks: 2,
+            inputs: &inputs,
+            targets: Targets::Labels(&labels),
+        };
+        let examples = Examples::of(&batch, None);
+        let mut order = Order::new(&examples);
+        let mut seen = [Vec::new(), Vec::new()];
+        for _ in 0..7 {
+            let (inputs, labels) = order.next(&examples, 3);
+            for (place, (input, label)) in inputs.iter().zip(labels).enumerate() {
+                assert_eq!(*input as usize % 7, label);
+                seen[place / 3].push(label);
+            }
+        }
+        for seen in &mut seen {
+            for epoch in seen.chunks_mut(7) {
+                epoch.sort_unstable();
+                assert_eq!(epoch, [0, 1, 2, 3, 4, 5, 6]);
+            }
+        }
+        assert_ne!(order.streams[0], order.streams[1]);
+    }
+}

@@ -1,0 +1,289 @@
+//! MAML, its first-order form, ANIL and Meta-SGD against an independent PyTorch program.
+//!
+//! `golden/maml.safetensors` was made by `bench/reference/maml.py`; its metadata says with which version, command and
+//! seed. Meta-gradients there come from automatic differentiation through the inner steps.
+
+#[path = "common/golden.rs"]
+mod golden;
+
+use burn::tensor::Tensor;
+use golden::{Golden, assert_close};
+use kshot::learner::{Learner, Step, logits_on_host};
+use kshot::model;
+use kshot::norm::Norm;
+
+/// A learner with the file's weights; rates that it has are the file's.
+fn learner(golden: &Golden, settings: &[(&str, &str)]) -> Box<dyn Learner> {
+    let common = [("way", "5"), ("filters", "8")];
+    golden.learner(&[&common[..], settings].concat())
+}
+
+/// Loss, accuracy and every gradient of a training step are those of `name`.
+#[track_caller]
+fn assert_step(golden: &Golden, learner: &dyn Learner, name: &str, tolerance: f32) -> Step {
+    let step = learner.meta_step(&golden.episode()).unwrap();
+    assert_close("loss", &[step.loss], golden.values(&format!("{name}.loss")), 1e-5);
+    let logits = golden.values(&format!("{name}.logits"));
+    let accuracy = kshot::learner::accuracy(logits, 5, &golden.episode().query_labels());
+    assert_close("accuracy", &[step.accuracy], &[accuracy as f32], 1e-6);
+    golden::assert_gradients_within(golden, learner, &step, &format!("{name}.grad"), tolerance);
+    step
+}
+
+#[test]
+fn the_exact_meta_gradient_over_1_3_and_5_steps_agrees_with_pytorch() {
+    let golden = Golden::read("maml");
+    for (steps, rate) in [("1", "0.4"), ("3", "0.1"), ("5", "0.1")] {
+        let settings = [("method", "maml"), ("inner-steps", steps), ("inner-lr", rate)];
+        let learner = learner(&golden, &settings);
+        assert_step(&golden, learner.as_ref(), &format!("maml{steps}"), 1e-4);
+    }
+}
+
+#[test]
+fn the_first_order_gradient_agrees_with_pytorch() {
+    let golden = Golden::read("maml");
+    let settings = [
+        ("method", "maml"),
+        ("order", "1"),
+        ("inner-steps", "3"),
+        ("inner-lr", "0.1"),
+    ];
+    let learner = learner(&golden, &settings);
+    assert_step(&golden, learner.as_ref(), "first3", 1e-4);
+}
+
+#[test]
+fn anil_agrees_with_pytorch() {
+    let golden = Golden::read("maml");
+    for (steps, rate) in [("1", "0.4"), ("5", "0.1")] {
+        let settings = [("method", "anil"), ("inner-steps", steps), ("inner-lr", rate)];
+        let learner = learner(&golden, &settings);
+        assert_step(&golden, learner.as_ref(), &format!("anil{steps}"), 1e-4);
+    }
+}
+
+#[test]
+fn meta_sgd_agrees_with_pytorch_down_to_the_gradients_of_its_rates() {
+    let golden = Golden::read("maml");
+    for steps in ["1", "3"] {
+        let learner = learner(&golden, &[("method", "meta-sgd"), ("inner-steps", steps)]);
+        assert_step(&golden, learner.as_ref(), &format!("meta_sgd{steps}"), 1e-4);
+    }
+}
+
+#[test]
+fn batch_statistics_of_the_adapted_queries_agree_with_pytorch() {
+    let golden = Golden::read("maml");
+    let learner = learner(&golden, &[("method", "maml")]);
+    let step = learner.meta_step(&golden.episode()).unwrap();
+    assert_eq!(step.statistics.len(), 8);
+    for (index, observed) in step.statistics {
+        let name = format!("stats.{}", learner.parameters()[index].name);
+        assert_close(&name, &logits_on_host(observed), golden.values(&name), 1e-5);
+    }
+}
+
+#[test]
+fn adapted_scores_agree_with_pytorch_under_every_norm() {
+    let golden = Golden::read("maml");
+    let episode = golden.episode();
+    for (norm, query_norm, name) in [
+        (Norm::Episode, "averages", "maml1.logits"),
+        (Norm::Running, "averages", "running.scores"),
+        (Norm::Running, "support", "joined.scores"),
+    ] {
+        let learner = learner(&golden, &[("method", "maml"), ("query-norm", query_norm)]);
+        let device = learner.device();
+        let task = learner.adapt(&episode.support_on(device), norm).unwrap();
+        let scores = learner.score(&task, episode.query_on(device), norm).unwrap();
+        assert_close(name, &logits_on_host(scores.logits), golden.values(name), 1e-4);
+    }
+}
+
+#[test]
+fn a_meta_batch_is_the_mean_of_its_tasks_and_has_the_same_bits_on_1_and_2_threads() {
+    let golden = Golden::read("maml");
+    // As many tasks as make several calls of the kernels, the last one smaller.
+    let episodes: Vec<_> = (0..7)
+        .map(|turn| {
+            let mut episode = golden.episode();
+            let image = episode.image.len();
+            episode.support.rotate_left(2 * turn % 10 * image);
+            episode.query.rotate_left(3 * turn % 15 * image);
+            episode
+        })
+        .collect();
+    for method in ["maml", "anil", "meta-sgd", "reptile"] {
+        let steps = if method == "reptile" { "2" } else { "1" };
+        let learner = learner(&golden, &[("method", method), ("inner-steps", steps)]);
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            pool.install(|| learner.meta_batch(&episodes).unwrap())
+        };
+        let flat = |step: &Step| -> Vec<f32> {
+            let gradients = step.gradients.iter().flatten().cloned();
+            let statistics = step.statistics.iter().map(|(_, met)| met.clone());
+            gradients.chain(statistics).flat_map(logits_on_host).collect()
+        };
+        let together = run(2);
+        assert_eq!(flat(&together), flat(&run(1)), "{method}");
+        let apart = episodes.iter().map(|episode| learner.meta_step(episode).unwrap());
+        let apart = Step::mean(apart.collect());
+        let gradients = |step: &Step| -> Vec<f32> {
+            step.gradients
+                .iter()
+                .flatten()
+                .cloned()
+                .flat_map(logits_on_host)
+                .collect()
+        };
+        assert_close(method, &gradients(&together), &gradients(&apart), 1e-4);
+        assert_close("loss", &[together.loss], &[apart.loss], 1e-5);
+    }
+}
+
+#[test]
+fn more_steps_than_are_kept_in_memory_give_the_gradient_of_the_loss() {
+    // 11 steps are kept in part and repeated in part: the slope along the gradient must still be its length.
+    let golden = Golden::read("maml");
+    let settings = [("method", "maml"), ("inner-steps", "11"), ("inner-lr", "0.02")];
+    let mut learner = learner(&golden, &settings);
+    let episode = golden.episode();
+    let (values, step) = (learner.read(), learner.meta_step(&episode).unwrap());
+    let gradient: Vec<Option<Tensor<1>>> = step.gradients;
+    let squares = gradient
+        .iter()
+        .flatten()
+        .map(|g| g.clone().square().sum().into_scalar::<f32>());
+    let length = f64::from(squares.sum::<f32>()).sqrt();
+    let slopes = [1e-2, 3e-3, 1e-3].map(|reach| {
+        let mut loss_at = |sign: f64| {
+            let moved: Vec<Tensor<1>> = values
+                .iter()
+                .zip(&gradient)
+                .map(|(value, gradient)| match gradient {
+                    Some(gradient) => value.clone() + gradient.clone().mul_scalar(sign * reach / length),
+                    None => value.clone(),
+                })
+                .collect();
+            learner.write(&moved);
+            f64::from(learner.meta_step(&episode).unwrap().loss)
+        };
+        ((loss_at(1.0) - loss_at(-1.0)) / (2.0 * reach) - length).abs() / length
+    });
+    let best = slopes.into_iter().fold(f64::INFINITY, f64::min);
+    assert!(best < 0.01, "{slopes:?} of {length}");
+}
+
+#[test]
+fn one_step_on_a_linear_classifier_agrees_with_a_hand_computation() {
+    // One pixel, one hidden unit that passes it on (weight 1), two classes, all other numbers 0: logits are 0, so
+    // the probabilities are 1/2. Support: x = 1 of class 0, x = 2 of class 1.
+    // ∂L/∂W = 1/2 [(−1/2 · 1 + 1/2 · 2), (1/2 · 1 − 1/2 · 2)] = [1/4, −1/4], ∂L/∂b = 0. One step of 2: W = [−1/2, 1/2].
+    // Query: x = 1 of class 0 and of class 1: logits ∓1/2, p = σ(±1), losses ln(1 + e) and ln(1 + 1/e).
+    let layer = [
+        ("method", "anil"),
+        ("way", "2"),
+        ("encoder", "mlp"),
+        ("depth", "1"),
+        ("units", "1"),
+        ("inner-lr", "2"),
+    ];
+    let image = kshot::data::ImageShape::square(1, 1);
+    let mut learner = model::fresh(&golden::resolve(&layer), image).unwrap();
+    let values: Vec<Tensor<1>> = learner
+        .parameters()
+        .iter()
+        .zip(learner.read())
+        .map(|(parameter, value)| {
+            let one = parameter.name == "encoder.layers.0.weight";
+            value.zeros_like().add_scalar(if one { 1.0 } else { 0.0 })
+        })
+        .collect();
+    learner.write(&values);
+    let episode = kshot::episode::Episode {
+        task: kshot::episode::TaskShape {
+            n_way: 2,
+            n_shot: 1,
+            n_query: 1,
+        },
+        image,
+        support: vec![1.0, 2.0],
+        query: vec![1.0, 1.0],
+        classes: vec![0, 1],
+        support_examples: vec![0; 2],
+        query_examples: vec![0; 2],
+    };
+    let step = learner.meta_step(&episode).unwrap();
+    let e = std::f32::consts::E;
+    let loss = ((1.0 + e).ln() + (1.0 + 1.0 / e).ln()) / 2.0;
+    assert_close("loss", &[step.loss], &[loss], 1e-6);
+    // At θ′, ∂L_q/∂W = p − 1/2 averaged over the queries: s = σ(1) − 1/2 at class 1, −s at class 0; the same for b.
+    // The Hessian of Lₛ at 0 in (W₀ − W₁, b₀ − b₁) terms: p(1 − p) = 1/4 times the means of x², x, 1 = 5/2, 3/2, 1;
+    // H v for v = [−s, s] (both in W and b) is 1/2 v (5/2 + 3/2) in W and 1/2 v (3/2 + 1) in b.
+    let s = 1.0 / (1.0 + 1.0 / e) - 0.5;
+    let found = |name: &str| {
+        let index = learner
+            .parameters()
+            .iter()
+            .position(|parameter| parameter.name == name)
+            .unwrap();
+        logits_on_host(step.gradients[index].clone().unwrap())
+    };
+    let by_weight = 1.0 - 2.0 * 0.5 * 4.0;
+    let by_bias = 1.0 - 2.0 * 0.5 * 2.5;
+    assert_close(
+        "weight",
+        &found("head.weight"),
+        &[-s * by_weight, s * by_weight],
+        1e-5,
+    );
+    assert_close("bias", &found("head.bias"), &[-s * by_bias, s * by_bias], 1e-5);
+}
+
+#[test]
+fn reptile_agrees_with_pytorch() {
+    // `golden/reptile.safetensors` comes from `bench/reference/reptile.py`: every step sees all of a task's images.
+    let golden = Golden::read("reptile");
+    let settings = [
+        ("method", "reptile"),
+        ("inner-steps", "3"),
+        ("inner-batch", "1000"),
+    ];
+    let learner = learner(&golden, &settings);
+    let step = learner.meta_step(&golden.episode()).unwrap();
+    assert_close("loss", &[step.loss], golden.values("loss"), 1e-5);
+    golden::assert_gradients_within(&golden, learner.as_ref(), &step, "grad", 2e-3);
+}
+
+#[test]
+fn the_lstm_learner_agrees_with_pytorch() {
+    // `golden/lstm-learner.safetensors` comes from `bench/reference/lstm_learner.py`.
+    let golden = Golden::read("lstm-learner");
+    let settings = [
+        ("method", "lstm-learner"),
+        ("inner-steps", "3"),
+        ("lstm-units", "6"),
+    ];
+    let learner = learner(&golden, &settings);
+    let step = learner.meta_step(&golden.episode()).unwrap();
+    assert_close("loss", &[step.loss], golden.values("loss"), 1e-5);
+    golden::assert_gradients_within(&golden, learner.as_ref(), &step, "grad", 1e-3);
+    let episode = golden.episode();
+    let task = learner
+        .adapt(&episode.support_on(learner.device()), Norm::Episode)
+        .unwrap();
+    let scores = learner
+        .score(&task, episode.query_on(learner.device()), Norm::Episode)
+        .unwrap();
+    assert_close(
+        "logits",
+        &logits_on_host(scores.logits),
+        golden.values("logits"),
+        1e-4,
+    );
+}
