@@ -64,6 +64,14 @@ pub enum Error {
         /// What was expected, what was found, and what to do.
         problem: String,
     },
+    /// A class or an example that can't be enrolled, changed or scored.
+    #[error("class `{class}`: {problem}")]
+    Class {
+        /// Which class.
+        class: String,
+        /// What was found and what to do.
+        problem: String,
+    },
     /// The loss became infinite or not a number.
     #[error(
         "the loss of episode {episode} is {loss}; the last good checkpoint is kept{kept}; \

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::episode::{Episode, Support};
 use crate::error::Error;
-use crate::method::{Batch, Method, Objective, Scores};
+use crate::method::{Batch, Kernel, Method, Objective, Scores};
 use crate::norm::{Norm, Pass};
 use crate::parameters::{self, Parameter};
 
@@ -58,6 +58,11 @@ pub trait Learner: Send + Sync {
 
     /// Feature vectors `[n, features]`.
     fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2>;
+
+    /// See [`Method::kernel`].
+    fn kernel(&self) -> Option<Kernel> {
+        None
+    }
 
     /// Where images for [`Learner::adapt`], [`Learner::score`] and [`Learner::embed`] must lie.
     fn device(&self) -> &Device;
@@ -147,6 +152,10 @@ impl<M: Method> Learner for Erased<M> {
 
     fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2> {
         self.plain.embed(images, norm)
+    }
+
+    fn kernel(&self) -> Option<Kernel> {
+        self.plain.kernel()
     }
 
     fn device(&self) -> &Device {

@@ -8,7 +8,7 @@ mod cache;
 mod error;
 mod fetch;
 mod partition;
-mod pixels;
+pub(crate) mod pixels;
 pub mod places;
 #[cfg(test)]
 mod real;

@@ -15,6 +15,8 @@ pub struct DatasetSpec {
     pub summary: &'static str,
     /// Where it comes from, with its licence.
     pub source: &'static str,
+    /// Whether its pictures are line drawings, given as ink 1 on paper 0 (see [`Dataset::is_line_drawing`]).
+    pub line_drawings: bool,
     /// Names of the ways to divide its classes; the first is the default.
     pub partitions: &'static [&'static str],
     /// Options of its own.
