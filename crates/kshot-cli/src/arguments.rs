@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-use crate::commands::{data, eval, list, train};
+use crate::commands::{classify, completions, data, enroll, eval, export, list, train};
 
 /// The whole command line.
 pub fn command() -> Command {
@@ -14,5 +14,9 @@ pub fn command() -> Command {
         .subcommand(train::command())
         .subcommand(eval::command())
         .subcommand(data::command())
+        .subcommand(enroll::command())
+        .subcommand(classify::command())
+        .subcommand(export::command())
         .subcommands(list::commands())
+        .subcommands(completions::commands())
 }
