@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-use crate::commands::{data, eval, import, list, reproduce, train};
+use crate::commands::{classify, completions, data, enroll, eval, export, import, list, reproduce, train};
 
 /// The whole command line.
 pub fn command() -> Command {
@@ -16,5 +16,9 @@ pub fn command() -> Command {
         .subcommand(reproduce::command())
         .subcommand(import::command())
         .subcommand(data::command())
+        .subcommand(enroll::command())
+        .subcommand(classify::command())
+        .subcommand(export::command())
         .subcommands(list::commands())
+        .subcommands(completions::commands())
 }

@@ -141,7 +141,7 @@ fn nearest_neighbour_on_pixels_needs_no_training() {
         "--json",
     ]);
     let record: Value = serde_json::from_slice(&succeed(command.arg("--out").arg(&run)).stdout).unwrap();
-    assert_eq!(record["encoder"], "raw-pixels");
+    assert_eq!(record["encoder"], "identity");
     let evaluated = succeed(
         kshot()
             .arg("eval")

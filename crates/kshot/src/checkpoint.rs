@@ -213,7 +213,7 @@ pub fn name(episode: u64) -> String {
 }
 
 /// Reads a file of a checkpoint; one larger than any checkpoint's is refused before it is read.
-fn read_bounded(path: &Path) -> Result<Vec<u8>, Error> {
+pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>, Error> {
     const LIMIT: u64 = 4 << 30;
     let length = fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
     if length > LIMIT {

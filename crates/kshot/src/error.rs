@@ -38,7 +38,7 @@ pub enum Error {
     },
     /// Images that an encoder can't take.
     #[error(
-        "encoder {encoder} needs images of at least {smallest}x{smallest} pixels, found {image}; raise --image-size"
+        "encoder {encoder} needs images of at least {smallest}x{smallest} pixels, found {image}; raise --image-size, or for features take --encoder identity"
     )]
     ImageTooSmall {
         /// Which encoder.
@@ -62,6 +62,14 @@ pub enum Error {
         /// Where.
         path: PathBuf,
         /// What was expected, what was found, and what to do.
+        problem: String,
+    },
+    /// A class or an example that can't be enrolled, changed or scored.
+    #[error("class `{class}`: {problem}")]
+    Class {
+        /// Which class.
+        class: String,
+        /// What was found and what to do.
         problem: String,
     },
     /// The loss became infinite or not a number.

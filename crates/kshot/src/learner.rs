@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::episode::{Episode, Support};
 use crate::error::Error;
-use crate::method::{Batch, Method, Objective, Scores};
+use crate::method::{Batch, Kernel, Method, Objective, Scores};
 use crate::norm::{Norm, Pass};
 use crate::parameters::{self, Parameter};
 
@@ -117,6 +117,11 @@ pub trait Learner: Send + Sync {
     /// Feature vectors `[n, features]`.
     fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2>;
 
+    /// See [`Method::kernel`].
+    fn kernel(&self) -> Option<Kernel> {
+        None
+    }
+
     /// Where images for [`Learner::adapt`], [`Learner::score`] and [`Learner::embed`] must lie.
     fn device(&self) -> &Device;
 }
@@ -172,6 +177,13 @@ impl<M: Method> Learner for Erased<M> {
             query_labels: episode.query_labels(),
             classes: episode.classes.clone(),
         };
+        if !self.parameters.iter().any(|parameter| parameter.trainable) {
+            return Err(Error::Setting {
+                name: "episodes",
+                problem: "the model has nothing to train; give --episodes 0, or an encoder with weights"
+                    .to_owned(),
+            });
+        }
         let mut pass = Pass::train();
         let Objective { loss, logits } = self.model.loss(&batch, &mut pass)?;
         // A tracked zero beside it gives a loss in which no weight has a part its graph.
@@ -208,6 +220,10 @@ impl<M: Method> Learner for Erased<M> {
 
     fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2> {
         self.plain.embed(images, norm)
+    }
+
+    fn kernel(&self) -> Option<Kernel> {
+        self.plain.kernel()
     }
 
     fn device(&self) -> &Device {

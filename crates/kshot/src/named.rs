@@ -72,6 +72,19 @@ pub fn on_device(values: &[f32], device: &Device) -> Tensor<1> {
 /// # Errors
 /// Two arrays of one name, or an array whose shape doesn't match its length.
 pub fn to_bytes(arrays: &[Named], path: &Path) -> Result<Vec<u8>, Error> {
+    to_described_bytes(arrays, None, path)
+}
+
+/// As [`to_bytes`], with one entry (key and text) of metadata in the file's header. There is one at most, since several
+/// would be written in no fixed order.
+///
+/// # Errors
+/// As [`to_bytes`].
+pub fn to_described_bytes(
+    arrays: &[Named],
+    description: Option<(&str, &str)>,
+    path: &Path,
+) -> Result<Vec<u8>, Error> {
     let problem = |error: safetensors::SafeTensorError| Error::Checkpoint {
         path: path.to_owned(),
         problem: error.to_string(),
@@ -91,7 +104,23 @@ pub fn to_bytes(arrays: &[Named], path: &Path) -> Result<Vec<u8>, Error> {
         let view = TensorView::new(Dtype::F32, array.shape.clone(), bytes).map_err(problem)?;
         views.push((array.name.as_str(), view));
     }
-    safetensors::serialize(views, None).map_err(problem)
+    let metadata = description.map(|(key, text)| HashMap::from([(key.to_owned(), text.to_owned())]));
+    safetensors::serialize(views, metadata).map_err(problem)
+}
+
+/// The text under `key` in the header of a safetensors file, if there is one.
+///
+/// # Errors
+/// Bytes that are not such a file.
+pub fn description(bytes: &[u8], key: &str, path: &Path) -> Result<Option<String>, Error> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| Error::Checkpoint {
+        path: path.to_owned(),
+        problem: format!("not a readable safetensors file ({error})"),
+    })?;
+    Ok(metadata
+        .metadata()
+        .as_ref()
+        .and_then(|entries| entries.get(key).cloned()))
 }
 
 /// The arrays of a safetensors file.

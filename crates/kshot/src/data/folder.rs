@@ -7,20 +7,23 @@
 //! The partition `seeded` draws classes by the seed: `train-fraction` of them for training, `val-fraction` for
 //! validation (both rounded to whole classes) and the rest for the test; with both 0, every class is a test class.
 
-mod fit;
+pub(crate) mod fit;
 mod load;
 mod scan;
 
 use std::path::PathBuf;
 
+use fast_image_resize::FilterType;
 use rand_chacha::rand_core::Rng;
 
 use super::registry::{DatasetSpec, OpenRequest};
 use super::{Class, ClassTable, DataError, Dataset, ImageShape, Part, pixels};
 use crate::options::{OptionKind, OptionSpec};
 use crate::random::stream;
-use fit::{Fit, Target};
+pub use fit::Fit;
+use fit::Target;
 use load::Loaded;
+pub use scan::{Scanned, is_picture, scan as scan_folder};
 
 /// What the registry knows of folders.
 pub static SPEC: DatasetSpec = DatasetSpec {
@@ -28,6 +31,7 @@ pub static SPEC: DatasetSpec = DatasetSpec {
     argument: "DIR",
     summary: "your own pictures: DIR/<class>/*.{png,jpg,jpeg,webp,bmp}",
     source: "yours",
+    line_drawings: false,
     partitions: &["seeded"],
     options: &[
         OptionSpec {
@@ -112,6 +116,7 @@ impl Folder {
             channels,
             fit: Fit::from_name(request.options.text("fit")),
             invert: request.options.flag("invert"),
+            filter: FilterType::Bilinear,
         };
         let scanned = scan::scan(&name, &PathBuf::from(&request.argument))?;
         let loaded = load::load(
@@ -202,7 +207,7 @@ impl Dataset for Folder {
 
 /// Indices of the train, validation and test classes, each in order: the first of them in a seeded order train, the
 /// next validate, the rest test.
-fn partition(n_classes: usize, fractions: [f64; 2], seed: u64) -> [Vec<usize>; 3] {
+pub(super) fn partition(n_classes: usize, fractions: [f64; 2], seed: u64) -> [Vec<usize>; 3] {
     let mut generator = stream(seed, &[PARTITION_STREAM]);
     let mut order: Vec<(u64, usize)> = (0..n_classes)
         .map(|index| (generator.next_u64(), index))

@@ -8,7 +8,7 @@ mod cache;
 mod error;
 mod fetch;
 mod partition;
-mod pixels;
+pub(crate) mod pixels;
 pub mod places;
 #[cfg(test)]
 mod real;
@@ -16,6 +16,7 @@ pub mod registry;
 mod shape;
 pub mod sinusoid;
 
+pub mod features;
 pub mod folder;
 pub mod glyphs;
 pub mod omniglot;

@@ -43,6 +43,7 @@ pub static SPEC: DatasetSpec = DatasetSpec {
     argument: "",
     summary: "1,623 handwritten characters of 50 alphabets, 20 drawings each",
     source: "github.com/brendenlake/omniglot (MIT)",
+    line_drawings: true,
     partitions: split::PARTITIONS,
     options: &[
         OptionSpec {

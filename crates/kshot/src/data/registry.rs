@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{DataError, Dataset, folder, glyphs, omniglot};
+use super::{DataError, Dataset, features, folder, glyphs, omniglot};
 use crate::options::{OptionError, OptionSpec, Options};
 
 /// What the registry holds of a dataset.
@@ -15,6 +15,8 @@ pub struct DatasetSpec {
     pub summary: &'static str,
     /// Where it comes from, with its licence.
     pub source: &'static str,
+    /// Whether its pictures are line drawings, given as ink 1 on paper 0 (see [`Dataset::is_line_drawing`]).
+    pub line_drawings: bool,
     /// Names of the ways to divide its classes; the first is the default.
     pub partitions: &'static [&'static str],
     /// Options of its own.
@@ -29,7 +31,7 @@ pub struct DatasetSpec {
 pub type Fetch = fn(&FetchRequest<'_>) -> Result<String, DataError>;
 
 /// Every dataset, in the order of listings.
-pub static DATASETS: &[&DatasetSpec] = &[&glyphs::SPEC, &omniglot::SPEC, &folder::SPEC];
+pub static DATASETS: &[&DatasetSpec] = &[&glyphs::SPEC, &omniglot::SPEC, &folder::SPEC, &features::SPEC];
 
 /// What a dataset needs to know to open.
 pub struct OpenRequest {

@@ -23,7 +23,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use rand::seq::SliceRandom;
 
 use super::common::{TUNED, TUNED_STRICT, negative_log_likelihood, one_hot, unit};
-use super::{Batch, Family, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
+use super::{Batch, Family, Kernel, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
 use crate::encoder::Encoder;
 use crate::episode::Support;
 use crate::error::Error;
@@ -253,6 +253,13 @@ impl Method for Matching {
 
     fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2> {
         self.encoder.embed(images, &mut Pass::evaluate(norm))
+    }
+
+    fn kernel(&self) -> Option<Kernel> {
+        let factor = || self.log_factor.val().exp().into_scalar();
+        self.context
+            .is_none()
+            .then(|| Kernel::Attention { factor: factor() })
     }
 }
 

@@ -169,6 +169,30 @@ pub trait Method: Module + Sync + 'static {
 
     /// Feature vectors `[n, features]` of images, for pictures of the embedding and for transfer.
     fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2>;
+
+    /// How embeddings alone give its scores; `None` where they don't (feature maps, a whole support set, gradients).
+    fn kernel(&self) -> Option<Kernel> {
+        None
+    }
+}
+
+/// How a method scores where embeddings alone decide, so that they can be kept per example.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kernel {
+    /// The logit of a class is −|f(x̂) − c|², c the mean of its examples' embeddings.
+    SquaredEuclidean,
+    /// The logit of a class is `factor` · cos(f(x̂), c), c the mean of its examples' embeddings.
+    Cosine {
+        /// Of the cosine.
+        factor: f32,
+    },
+    /// A class has the attention of its examples: its logit is log Σᵢ exp(`factor` · cos(f(x̂), f(xᵢ))).
+    Attention {
+        /// Of the cosines.
+        factor: f32,
+    },
+    /// The logit of a class is that of its nearest example, −|f(x̂) − f(xᵢ)|².
+    Nearest,
 }
 
 /// What a task's learner says of its queries.

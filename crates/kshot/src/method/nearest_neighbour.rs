@@ -6,7 +6,7 @@
 //! 2015, and in Koch et al. 2015 (table 2: 21.7 % on Lake's runs), on raw pixels.
 //!
 //! Images are compared by `--distance` between their features: the pixels by default (`--encoder
-//! raw-pixels`), or what any other encoder makes of them. The score of a class is that of its nearest
+//! identity`), or what any other encoder makes of them. The score of a class is that of its nearest
 //! support image, the negative squared Euclidean distance or the cosine times `--temperature`.
 //!
 //! Nothing is learned, so that by default `kshot train` makes the run and evaluates it without an episode.
@@ -43,7 +43,7 @@ pub static SPEC: MethodSpec = MethodSpec {
             help: "factor of the cosine similarity",
         },
     ],
-    defaults: &[("encoder", "raw-pixels"), ("episodes", "0")],
+    defaults: &[("encoder", "identity"), ("episodes", "0")],
     presets: &[STRICT],
     rows: &[],
     build,

@@ -15,7 +15,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::common::{TUNED, TUNED_STRICT, class_means, negative_log_likelihood, unit};
-use super::{Batch, Family, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
+use super::{Batch, Family, Kernel, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
 use crate::encoder::Encoder;
 use crate::episode::Support;
 use crate::error::Error;
@@ -173,6 +173,13 @@ impl Method for Prototypical {
 
     fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2> {
         self.encoder.embed(images, &mut Pass::evaluate(norm))
+    }
+
+    fn kernel(&self) -> Option<Kernel> {
+        Some(match self.distance {
+            Distance::SquaredEuclidean => Kernel::SquaredEuclidean,
+            Distance::Cosine { temperature } => Kernel::Cosine { factor: temperature },
+        })
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Target {
     pub fit: Fit,
     /// Whether dark and light are swapped.
     pub invert: bool,
+    /// How pixels are averaged: by a triangle for photographs, by area (box) for line drawings.
+    pub filter: FilterType,
 }
 
 /// Writes `picture` as `[side, side, channels]` bytes into `pixels`. Transparent parts stand on white. The filter is a
@@ -62,7 +64,7 @@ pub fn fit(picture: DynamicImage, path: &Path, target: &Target, pixels: &mut [u8
     };
     let source = ImageRef::new(width, height, &bytes, kind).map_err(|error| damaged(error.to_string()))?;
     let options = ResizeOptions::new()
-        .resize_alg(ResizeAlg::Convolution(FilterType::Bilinear))
+        .resize_alg(ResizeAlg::Convolution(target.filter))
         .use_alpha(false);
     let side = target.side as u32;
     let scale = |options: &ResizeOptions, width, height, pixels: &mut [u8]| {
@@ -162,6 +164,7 @@ mod tests {
                 channels,
                 fit: fit_,
                 invert,
+                filter: FilterType::Bilinear,
             },
             &mut pixels,
         )
