@@ -8,6 +8,7 @@
 //! | [`forward`], [`forward_new`] | training forward pass with batch statistics, per group of images |
 //! | [`backward`] | gradients with respect to input, weight, gamma and beta |
 //! | [`infer`], [`infer_new`] | a given scale and shift in the place of the norm |
+//! | [`CoordinateLstm`], [`CoordinateMlp`] | small networks with shared weights on each of many coordinates, and their gradients |
 //! | [`tangent_forward`], [`tangent_backward`] | directional derivative and its gradients: Hessian-vector products |
 //!
 //! ```
@@ -53,6 +54,7 @@
 
 mod backward;
 mod buffer;
+mod coordinates;
 mod dispatch;
 mod engine;
 mod forward;
@@ -70,6 +72,7 @@ mod weight;
 
 pub use backward::{Gradients, backward};
 pub use buffer::release_memory;
+pub use coordinates::{COORDINATE_HIDDEN, CoordinateLstm, CoordinateMlp};
 pub use dispatch::{SIMD_VARIABLE, SimdLevel, UnsupportedSimd, with_simd_level};
 pub use engine::{Algorithm, with_algorithm};
 pub use forward::{forward, forward_new, infer, infer_new};

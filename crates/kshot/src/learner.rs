@@ -44,11 +44,21 @@ pub trait Learner: Send + Sync {
     /// An episode that the method can't use.
     fn meta_step(&self, episode: &Episode) -> Result<Step, Error>;
 
+    /// The mean of [`Learner::meta_step`] over several episodes in one computation; `None` where the method takes them
+    /// one by one.
+    fn joint_step(&self, episodes: &[Episode]) -> Option<Result<Step, Error>>;
+
     /// Learns a task from its labelled images.
     ///
     /// # Errors
     /// A support set that the method can't use.
     fn adapt(&self, support: &Support, norm: Norm) -> Result<Task, Error>;
+
+    /// Answers to images shown one after the other, each before its label: logits `[n, n_way]`; see [`Method::present`].
+    ///
+    /// # Errors
+    /// A sequence that the method can't use.
+    fn present(&self, sequence: &Support, norm: Norm) -> Result<Tensor<2>, Error>;
 
     /// Scores images `[n, height, width, channels]` against the classes of a task that this learner adapted to.
     ///
@@ -91,6 +101,33 @@ impl<M: Method> Erased<M> {
     fn parameter_index(&self, id: ParamId) -> Option<usize> {
         self.parameters.iter().position(|parameter| parameter.id == id)
     }
+
+    /// An episode where the weights that are trained lie.
+    fn batch(&self, episode: &Episode) -> Batch {
+        Batch {
+            support: episode.support_on(&self.training_device),
+            query: episode.query_on(&self.training_device),
+            query_labels: episode.query_labels(),
+            seed: episode.fingerprint(),
+        }
+    }
+
+    /// The gradients and figures of a loss.
+    fn step(&self, objective: Objective, pass: Pass, n_way: usize, query_labels: &[usize]) -> Step {
+        let Objective { loss, logits } = objective;
+        let mut gradients = loss.backward();
+        let statistics = pass
+            .into_statistics()
+            .into_iter()
+            .filter_map(|(id, observed)| Some((self.parameter_index(id)?, observed.inner())))
+            .collect();
+        Step {
+            loss: loss.into_scalar(),
+            accuracy: accuracy(&logits_on_host(logits.inner()), n_way, query_labels) as f32,
+            gradients: parameters::gradients(&self.model, &mut gradients),
+            statistics,
+        }
+    }
 }
 
 impl<M: Method> Learner for Erased<M> {
@@ -108,29 +145,25 @@ impl<M: Method> Learner for Erased<M> {
     }
 
     fn meta_step(&self, episode: &Episode) -> Result<Step, Error> {
-        let batch = Batch {
-            support: episode.support_on(&self.training_device),
-            query: episode.query_on(&self.training_device),
-            query_labels: episode.query_labels(),
-        };
+        let batch = self.batch(episode);
         let mut pass = Pass::train();
-        let Objective { loss, logits } = self.model.loss(&batch, &mut pass)?;
-        let mut gradients = loss.backward();
-        let statistics = pass
-            .into_statistics()
-            .into_iter()
-            .filter_map(|(id, observed)| Some((self.parameter_index(id)?, observed.inner())))
+        let objective = self.model.loss(&batch, &mut pass)?;
+        Ok(self.step(objective, pass, episode.task.n_way, &batch.query_labels))
+    }
+
+    fn joint_step(&self, episodes: &[Episode]) -> Option<Result<Step, Error>> {
+        let n_way = episodes.first()?.task.n_way;
+        if episodes.iter().any(|episode| episode.task.n_way != n_way) {
+            return None;
+        }
+        let batches: Vec<Batch> = episodes.iter().map(|episode| self.batch(episode)).collect();
+        let labels: Vec<usize> = batches
+            .iter()
+            .flat_map(|batch| batch.query_labels.clone())
             .collect();
-        Ok(Step {
-            loss: loss.into_scalar(),
-            accuracy: accuracy(
-                &logits_on_host(logits.inner()),
-                episode.task.n_way,
-                &batch.query_labels,
-            ) as f32,
-            gradients: parameters::gradients(&self.model, &mut gradients),
-            statistics,
-        })
+        let mut pass = Pass::train();
+        let objective = self.model.joint_loss(&batches, &mut pass)?;
+        Some(objective.map(|objective| self.step(objective, pass, n_way, &labels)))
     }
 
     fn adapt(&self, support: &Support, norm: Norm) -> Result<Task, Error> {
@@ -143,6 +176,10 @@ impl<M: Method> Learner for Erased<M> {
             problem: "it was adapted by another method".to_owned(),
         })?;
         self.plain.score(task, query, norm)
+    }
+
+    fn present(&self, sequence: &Support, norm: Norm) -> Result<Tensor<2>, Error> {
+        self.plain.present(sequence, norm)
     }
 
     fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2> {

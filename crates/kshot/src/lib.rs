@@ -23,6 +23,7 @@ pub mod ops;
 pub mod optimizer;
 pub mod options;
 pub mod parameters;
+pub mod presentations;
 pub mod random;
 pub mod record;
 pub mod report;

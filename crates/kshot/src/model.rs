@@ -31,6 +31,7 @@ pub fn fresh(settings: &Settings, image: ImageShape) -> Result<Box<dyn Learner>,
     (settings.method.build)(MethodRequest {
         encoder: built.encoder,
         maps: built.maps,
+        n_way: *settings.core.range("way").end(),
         options,
         device: &device,
         rng: &mut rng,

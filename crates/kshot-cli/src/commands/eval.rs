@@ -10,7 +10,7 @@ use kshot::learner::Learner;
 use kshot::record::{Evaluation, Record};
 use kshot::report::{Findings, Kept};
 use kshot::settings::{Layer, SETTINGS, Settings};
-use kshot::{lake, model, run};
+use kshot::{lake, model, presentations, run};
 
 use super::common;
 use crate::bar::Bar;
@@ -61,9 +61,12 @@ pub fn command() -> Command {
         .arg(
             Arg::new("protocol")
                 .long("protocol")
-                .value_parser(PossibleValuesParser::new(["episodes", "lake"]))
+                .value_parser(PossibleValuesParser::new(["episodes", "lake", "presentations"]))
                 .default_value("episodes")
-                .help("episodes drawn from a dataset, or Lake's 20 fixed one-shot runs (needs --data-dir)"),
+                .help(
+                    "episodes drawn from a dataset, Lake's 20 fixed one-shot runs (needs --data-dir), or accuracy by the \
+                     n-th presentation of a class in a sequence of images that are named before their label is shown",
+                ),
         )
         .arg(common::data_dir_flag())
         .arg(common::threads_flag())
@@ -81,15 +84,18 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         eprintln!("warning: {error}; using {}", path.display());
     }
     let (settings, part) = settings(matches, &checkpoint.settings)?;
-    if matches
+    let protocol = matches
         .get_one::<String>("protocol")
-        .is_some_and(|protocol| protocol == "lake")
-    {
+        .map_or("episodes", String::as_str);
+    if protocol == "lake" {
         return lake(matches, &settings, &checkpoint, &path);
     }
     let dataset = common::open_dataset(&settings)?;
     let learner = model::with_weights(&settings, dataset.shape(), &checkpoint.weights, &path)?;
     let evaluation = Evaluation::of(&settings, dataset, part)?;
+    if protocol == "presentations" {
+        return presentations(matches, &evaluation, learner.as_ref(), &Interrupt::listen()?);
+    }
     let (record, _) = evaluate(&evaluation, learner.as_ref(), &Interrupt::listen()?)?;
     if matches.get_flag("json") {
         return common::print_json(&record);
@@ -112,6 +118,36 @@ fn lake(matches: &ArgMatches, settings: &Settings, checkpoint: &Checkpoint, path
     println!("error {:.2} % of 400 trials; by run:", 100.0 * found.error);
     for run in &found.runs {
         println!("  {}: {:.0} %", run.run, 100.0 * run.error);
+    }
+    Ok(())
+}
+
+fn presentations(
+    matches: &ArgMatches,
+    evaluation: &Evaluation,
+    learner: &dyn Learner,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let mut bar = Bar::new("test", evaluation.episodes);
+    let found = presentations::evaluate(evaluation, learner, |done| {
+        bar.show(done, String::new);
+        !interrupt.requested()
+    });
+    bar.finish();
+    let found = found?;
+    complete(&found.record, evaluation)?;
+    if matches.get_flag("json") {
+        return common::print_json(&found);
+    }
+    print(&found.record);
+    println!("by presentation of a class:");
+    for n in &found.presentations {
+        println!(
+            "  {:2}: {:.2} ± {:.2} %",
+            n.presentation,
+            100.0 * n.accuracy,
+            100.0 * n.ci95
+        );
     }
     Ok(())
 }
@@ -169,6 +205,12 @@ pub fn evaluate(
     });
     bar.finish();
     let (record, kept) = answered?;
+    complete(&record, evaluation)?;
+    Ok((record, Findings::of(&kept)))
+}
+
+/// An evaluation that was stopped has no result.
+fn complete(record: &Record, evaluation: &Evaluation) -> Result<()> {
     if (record.episodes as u64) < evaluation.episodes {
         bail!(
             "stopped after {} of {} test episodes; run it again",
@@ -176,7 +218,7 @@ pub fn evaluate(
             evaluation.episodes
         );
     }
-    Ok((record, Findings::of(&kept)))
+    Ok(())
 }
 
 /// The record in words.

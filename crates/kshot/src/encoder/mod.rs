@@ -1,6 +1,8 @@
 //! Encoders: images in, feature maps out. One file each, and one line in the list below.
 
 mod conv4;
+pub(crate) mod conv5;
+mod pixels;
 mod relation;
 mod resnet12;
 
@@ -68,6 +70,8 @@ macro_rules! encoders {
 
 encoders! {
     conv4::Conv4,
+    conv5::Conv5,
+    pixels::Pixels,
     relation::RelationEncoder,
     resnet12::ResNet12,
 }

@@ -3,7 +3,10 @@
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::Preset;
+use super::{Method, Preset};
+use crate::episode::Support;
+use crate::error::Error;
+use crate::norm::Norm;
 
 /// The protocol under which all methods can be compared.
 pub const STRICT: Preset = Preset {
@@ -51,4 +54,46 @@ pub fn negative_log_likelihood(logits: Tensor<2>, labels: &[usize]) -> Tensor<1>
     (log_softmax(logits, 1) * truth)
         .sum()
         .mul_scalar(-1.0 / n_query as f32)
+}
+
+/// [`Method::present`] for a method that knows support sets alone: each image against all before it.
+pub fn present_by_adapting<M: Method>(
+    method: &M,
+    sequence: &Support,
+    norm: Norm,
+) -> Result<Tensor<2>, Error> {
+    let (n_way, device) = (sequence.n_way, sequence.images.device());
+    let mut rows = vec![Tensor::zeros([1, n_way], &device)];
+    for t in 1..sequence.labels.len() {
+        let before = Support {
+            images: sequence.images.clone().narrow(0, 0, t),
+            labels: sequence.labels[..t].to_vec(),
+            n_way,
+        };
+        let task = method.adapt(&before, norm)?;
+        let logits = method
+            .score(&task, sequence.images.clone().narrow(0, t, 1), norm)?
+            .logits;
+        let seen = one_hot(&before.labels, n_way, &device).max_dim(0);
+        let below_all = logits.clone().min_dim(1).sub_scalar(1.0);
+        rows.push(logits * seen.clone() + (seen.ones_like() - seen) * below_all);
+    }
+    Ok(Tensor::cat(rows, 0))
+}
+
+/// Whether a head with `outputs` classes can answer `n_way` of them.
+///
+/// # Errors
+/// More classes than outputs.
+pub fn check_ways(n_way: usize, outputs: usize) -> Result<(), Error> {
+    if n_way <= outputs {
+        return Ok(());
+    }
+    Err(Error::Setting {
+        name: "way",
+        problem: format!(
+            "this method has one output per class and was trained with {outputs} (its --way), found {n_way} classes; \
+             train it with --way {n_way}"
+        ),
+    })
 }

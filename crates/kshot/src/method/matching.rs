@@ -117,6 +117,7 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
         options,
         device,
         rng,
+        ..
     } = request;
     let learned = options.text("attention") == "learned";
     let start = if learned { 10.0f32.ln() } else { 0.0 };

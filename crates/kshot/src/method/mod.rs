@@ -4,7 +4,9 @@
 //! [`Method::score`]) and a *meta-learner* ([`Method::loss`]).
 
 mod common;
+mod mann;
 mod matching;
+mod meta_network;
 mod prototypical;
 mod relation;
 mod siamese;
@@ -27,6 +29,8 @@ pub static METHODS: &[&MethodSpec] = &[
     &matching::SPEC,
     &prototypical::SPEC,
     &relation::SPEC,
+    &mann::SPEC,
+    &meta_network::SPEC,
 ];
 
 /// How a method learns to learn.
@@ -87,6 +91,8 @@ pub struct MethodRequest<'a> {
     pub encoder: Encoder,
     /// The size of the encoder's feature maps.
     pub maps: ImageShape,
+    /// The most classes of a training episode: outputs of a method whose head has one for each.
+    pub n_way: usize,
     /// Its own options.
     pub options: &'a Options,
     /// Where further weights live; gradients are tracked there.
@@ -118,6 +124,24 @@ pub trait Method: Module + Sync + 'static {
     /// An episode that the method can't use.
     fn loss(&self, batch: &Batch, pass: &mut Pass) -> Result<Objective, Error>;
 
+    /// The mean of the training losses of several episodes in one computation, for a method that is faster so; the
+    /// logits are those of the episodes one after the other. `None` where it takes them one by one.
+    fn joint_loss(&self, _batches: &[Batch], _pass: &mut Pass) -> Option<Result<Objective, Error>> {
+        None
+    }
+
+    /// Answers to images that are shown one after the other, each before its label: row t of the logits `[n, n_way]` is
+    /// about image t, after images and labels 0 to t - 1.
+    ///
+    /// Without a sequence of its own a method adapts anew before each image, and a class that has not been seen yet is
+    /// never its answer.
+    ///
+    /// # Errors
+    /// A sequence that the method can't use.
+    fn present(&self, sequence: &Support, norm: Norm) -> Result<Tensor<2>, Error> {
+        common::present_by_adapting(self, sequence, norm)
+    }
+
     /// Feature vectors `[n, features]` of images, for pictures of the embedding and for transfer.
     fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2>;
 }
@@ -140,6 +164,8 @@ pub struct Batch {
     pub query: Tensor<4>,
     /// Their labels, `[n_query]`.
     pub query_labels: Vec<usize>,
+    /// A number of this episode alone, for what a method draws at random in training.
+    pub seed: u64,
 }
 
 /// A training loss and how well the episode was recognised.

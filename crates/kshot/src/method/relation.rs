@@ -88,6 +88,7 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
         options,
         device,
         rng,
+        ..
     } = request;
     let filters = options.integer("relation-filters");
     let side = |side: usize| ConvBlock::output_side(ConvBlock::output_side(side, 3, FORM), 3, FORM);

@@ -117,6 +117,7 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
         options,
         device,
         rng,
+        ..
     } = request;
     let distance = match options.text("twin-distance") {
         "squared" => Distance::Squared,

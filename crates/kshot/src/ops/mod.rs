@@ -2,4 +2,7 @@
 
 mod composed;
 pub mod conv_block;
+pub mod coordinates;
+mod flex;
 mod fused;
+pub mod layered;
