@@ -140,6 +140,14 @@ macro_rules! with_list {
     ($then:ident, $($first:tt)*) => {
         $then! {
             $($first)*
+            coordinates::lstm(steps: usize, x: *const f32, w: (*const f32, *const f32), scratch: *mut f32, y: *mut f32);
+            coordinates::lstm_gradients(
+                steps: usize, w: (*const f32, *const f32), scratch: *mut f32, dy: *const f32,
+                sums: (*mut f32, *mut f32));
+            coordinates::mlp(x: *const f32, w: (*const f32, *const f32, *const f32), scratch: *mut f32, y: *mut f32);
+            coordinates::mlp_gradients(
+                w: (*const f32, *const f32), scratch: *mut f32, dy: *const f32,
+                sums: (*mut f32, *mut f32, *mut f32));
             direct::convolve(conv: &Conv, x: *const f32, w: *const f32, y: *mut f32);
             direct::weight_gradient(conv: &Conv, x: *const f32, dy: *const f32, dw: *mut f32);
             epilogue::moments(
@@ -215,7 +223,7 @@ with_list!(declare,);
 
 mod portable {
     use super::*;
-    use crate::kernels::{direct, epilogue, patches, winograd};
+    use crate::kernels::{coordinates, direct, epilogue, patches, winograd};
     with_list!(compile, (Portable, Portable, [inline(never)]));
 }
 use portable::TABLE as PORTABLE;
@@ -223,7 +231,7 @@ use portable::TABLE as PORTABLE;
 #[cfg(target_arch = "aarch64")]
 mod neon {
     use super::*;
-    use crate::kernels::{direct, epilogue, patches, winograd};
+    use crate::kernels::{coordinates, direct, epilogue, patches, winograd};
     use crate::simd::neon::Neon;
     with_list!(compile, (Neon, Neon::new(), [target_feature(enable = "neon")]));
 }
@@ -231,7 +239,7 @@ mod neon {
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use super::*;
-    use crate::kernels::{direct, epilogue, patches, winograd};
+    use crate::kernels::{coordinates, direct, epilogue, patches, winograd};
     use crate::simd::avx2::Avx2;
     with_list!(
         compile,
@@ -242,7 +250,7 @@ mod avx2 {
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use super::*;
-    use crate::kernels::{direct, epilogue, patches, winograd};
+    use crate::kernels::{coordinates, direct, epilogue, patches, winograd};
     use crate::simd::avx512::Avx512;
     with_list!(
         compile,

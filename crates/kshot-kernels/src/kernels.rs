@@ -3,6 +3,7 @@
 //! All of them work on one image (or a few) and on raw pointers into buffers whose channel count is a
 //! multiple of 16; the safe code around them ([`crate::forward`] and its neighbours) sizes the buffers.
 
+pub mod coordinates;
 pub mod direct;
 pub mod epilogue;
 pub mod patches;

@@ -10,6 +10,7 @@
 //! | [`infer`], [`infer_new`] | a given scale and shift in the place of the norm |
 //! | [`join_forward`], [`join_backward`] | the end of a residual block: sum, leaky ReLU, pool |
 //! | [`pairs_forward`], [`pairs_backward`], [`pairs_infer`] | norm, ReLU and pool over all pairs of two sets of maps |
+//! | [`CoordinateLstm`], [`CoordinateMlp`] | small networks with shared weights on each of many coordinates, and their gradients |
 //! | [`tangent_forward`], [`tangent_backward`] | directional derivative and its gradients: Hessian-vector products |
 //!
 //! ```
@@ -55,6 +56,7 @@
 
 mod backward;
 mod buffer;
+mod coordinates;
 mod dispatch;
 mod engine;
 mod forward;
@@ -74,6 +76,7 @@ mod weight;
 
 pub use backward::{Gradients, backward};
 pub use buffer::release_memory;
+pub use coordinates::{COORDINATE_HIDDEN, CoordinateLstm, CoordinateMlp};
 pub use dispatch::{SIMD_VARIABLE, SimdLevel, UnsupportedSimd, with_simd_level};
 pub use engine::{Algorithm, with_algorithm};
 pub use forward::{forward, forward_new, infer, infer_new};

@@ -1,9 +1,11 @@
 //! An episode: one small N-way K-shot task, the unit that a few-shot learner learns from.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use rand_chacha::rand_core::Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::data::ImageShape;
+use crate::random;
 
 /// The size of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -68,6 +70,16 @@ impl Episode {
     /// Labels of the query images, `[n_way * n_query]`.
     pub fn query_labels(&self) -> Vec<usize> {
         class_major(self.task.n_way, self.task.n_query)
+    }
+
+    /// A number that depends on which examples of which classes the episode is made of, and in which places.
+    pub fn fingerprint(&self) -> u64 {
+        let path: Vec<u64> = [&self.classes, &self.support_examples, &self.query_examples]
+            .into_iter()
+            .flatten()
+            .map(|&index| index as u64)
+            .collect();
+        random::stream(0, &path).next_u64()
     }
 
     /// The labelled images on `device`.

@@ -71,7 +71,8 @@ impl LstmCell {
     }
 }
 
-fn uniform(
+/// A matrix `[inputs, outputs]`, uniform within ± 1 / √`fan_in`.
+pub fn uniform(
     inputs: usize,
     outputs: usize,
     fan_in: usize,

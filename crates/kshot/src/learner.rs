@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::episode::{Episode, Support};
 use crate::error::Error;
-use crate::method::{Batch, Kernel, Method, Objective, Scores};
+use crate::method::{Batch, Kernel, Method, Objective, Scores, one_hot};
 use crate::norm::{Norm, Pass};
 use crate::parameters::{self, Parameter};
 
@@ -28,27 +28,34 @@ pub struct Step {
 impl Step {
     /// Means over `steps`, and all their statistics in order.
     pub fn mean(steps: Vec<Self>) -> Self {
-        let share = 1.0 / steps.len().max(1) as f32;
+        Self::weighted(steps.into_iter().map(|step| (1, step)).collect())
+    }
+
+    /// Means over all episodes of steps that stand for so many of them each, and all their statistics in order.
+    pub fn weighted(steps: Vec<(usize, Self)>) -> Self {
+        let episodes: usize = steps.iter().map(|(count, _)| count).sum();
         let mut total = Self {
             loss: 0.0,
             accuracy: 0.0,
             gradients: Vec::new(),
             statistics: Vec::new(),
         };
-        for step in steps {
+        for (count, step) in steps {
+            let share = count as f32 / episodes.max(1) as f32;
             total.loss += share * step.loss;
             total.accuracy += share * step.accuracy;
             total.statistics.extend(step.statistics);
+            let gradients = step
+                .gradients
+                .into_iter()
+                .map(|gradient| gradient.map(|gradient| gradient.mul_scalar(share)));
             if total.gradients.is_empty() {
-                total.gradients = step.gradients;
+                total.gradients = gradients.collect();
             } else {
-                for (sum, gradient) in total.gradients.iter_mut().zip(step.gradients) {
+                for (sum, gradient) in total.gradients.iter_mut().zip(gradients) {
                     *sum = add(sum.take(), gradient);
                 }
             }
-        }
-        for gradient in &mut total.gradients {
-            *gradient = gradient.take().map(|gradient| gradient.mul_scalar(share));
         }
         total
     }
@@ -60,6 +67,10 @@ fn add(left: Option<Tensor<1>>, right: Option<Tensor<1>>) -> Option<Tensor<1>> {
         (left, right) => left.or(right),
     }
 }
+
+/// Episodes that a method which takes several at once is given together: enough to be worth it, few enough that a
+/// usual meta-batch keeps two cores busy, and always as many, so that the bits don't depend on the number of threads.
+const JOINT: usize = 8;
 
 /// A task that a learner has adapted to: [`Method::Task`] without its type.
 pub type Task = Box<dyn Any + Send + Sync>;
@@ -108,6 +119,15 @@ pub trait Learner: Send + Sync {
     /// A support set that the method can't use.
     fn adapt(&self, support: &Support, norm: Norm) -> Result<Task, Error>;
 
+    /// Answers to images shown one after the other, each before its label: row t of the logits `[n, n_way]` is about image
+    /// t, after images and labels 0 to t - 1. A learner that knows support sets alone adapts anew before each image.
+    ///
+    /// # Errors
+    /// A sequence that the method can't use.
+    fn present(&self, sequence: &Support, norm: Norm) -> Result<Tensor<2>, Error> {
+        present_by_adapting(self, sequence, norm)
+    }
+
     /// Scores images `[n, height, width, channels]` against the classes of a task that this learner adapted to.
     ///
     /// # Errors
@@ -154,6 +174,74 @@ impl<M: Method> Erased<M> {
     fn parameter_index(&self, id: ParamId) -> Option<usize> {
         self.parameters.iter().position(|parameter| parameter.id == id)
     }
+
+    fn check_trainable(&self) -> Result<(), Error> {
+        if self.parameters.iter().any(|parameter| parameter.trainable) {
+            return Ok(());
+        }
+        Err(Error::Setting {
+            name: "episodes",
+            problem: "the model has nothing to train; give --episodes 0, or an encoder with weights"
+                .to_owned(),
+        })
+    }
+
+    /// The mean step of several episodes in one computation; `None` where the method takes them one by one.
+    fn joint_step(&self, episodes: &[Episode]) -> Option<Result<Step, Error>> {
+        let n_way = episodes.first()?.task.n_way;
+        if episodes.iter().any(|episode| episode.task.n_way != n_way) {
+            return None;
+        }
+        let batches: Vec<Batch> = episodes.iter().map(|episode| self.batch(episode)).collect();
+        let labels: Vec<usize> = batches
+            .iter()
+            .flat_map(|batch| batch.query_labels.clone())
+            .collect();
+        let mut pass = Pass::train();
+        let objective = self.model.joint_loss(&batches, &mut pass)?;
+        Some(objective.map(|objective| self.step(objective, pass, n_way, &labels)))
+    }
+
+    /// The steps of a few episodes: one that stands for all of them where the method takes them together.
+    fn steps(&self, episodes: &[Episode]) -> Result<Vec<(usize, Step)>, Error> {
+        match self.joint_step(episodes) {
+            Some(step) => Ok(vec![(episodes.len(), step?)]),
+            None => episodes
+                .par_iter()
+                .map(|episode| Ok((1, self.meta_step(episode)?)))
+                .collect(),
+        }
+    }
+
+    /// An episode where the weights that are trained lie.
+    fn batch(&self, episode: &Episode) -> Batch {
+        Batch {
+            support: episode.support_on(&self.training_device),
+            query: episode.query_on(&self.training_device),
+            query_labels: episode.query_labels(),
+            classes: episode.classes.clone(),
+            seed: episode.fingerprint(),
+        }
+    }
+
+    /// The gradients and figures of a loss.
+    fn step(&self, objective: Objective, pass: Pass, n_way: usize, query_labels: &[usize]) -> Step {
+        let Objective { loss, logits } = objective;
+        // A tracked zero beside it gives a loss in which no weight has a part its graph.
+        let zero = Tensor::<1>::zeros([1], &self.training_device).require_grad();
+        let mut gradients = (loss.clone() + zero).backward();
+        let statistics = pass
+            .into_statistics()
+            .into_iter()
+            .filter_map(|(id, observed)| Some((self.parameter_index(id)?, observed.inner())))
+            .collect();
+        Step {
+            loss: loss.into_scalar(),
+            accuracy: accuracy(&logits_on_host(logits.inner()), n_way, query_labels) as f32,
+            gradients: parameters::gradients(&self.model, &mut gradients),
+            statistics,
+        }
+    }
 }
 
 impl<M: Method> Learner for Erased<M> {
@@ -171,39 +259,23 @@ impl<M: Method> Learner for Erased<M> {
     }
 
     fn meta_step(&self, episode: &Episode) -> Result<Step, Error> {
-        let batch = Batch {
-            support: episode.support_on(&self.training_device),
-            query: episode.query_on(&self.training_device),
-            query_labels: episode.query_labels(),
-            classes: episode.classes.clone(),
-        };
-        if !self.parameters.iter().any(|parameter| parameter.trainable) {
-            return Err(Error::Setting {
-                name: "episodes",
-                problem: "the model has nothing to train; give --episodes 0, or an encoder with weights"
-                    .to_owned(),
-            });
-        }
+        self.check_trainable()?;
+        let batch = self.batch(episode);
         let mut pass = Pass::train();
-        let Objective { loss, logits } = self.model.loss(&batch, &mut pass)?;
-        // A tracked zero beside it gives a loss in which no weight has a part its graph.
-        let zero = Tensor::<1>::zeros([1], &self.training_device).require_grad();
-        let mut gradients = (loss.clone() + zero).backward();
-        let statistics = pass
-            .into_statistics()
-            .into_iter()
-            .filter_map(|(id, observed)| Some((self.parameter_index(id)?, observed.inner())))
+        let objective = self.model.loss(&batch, &mut pass)?;
+        Ok(self.step(objective, pass, episode.task.n_way, &batch.query_labels))
+    }
+
+    fn meta_batch(&self, episodes: &[Episode]) -> Result<Step, Error> {
+        if let [episode] = episodes {
+            return self.meta_step(episode);
+        }
+        self.check_trainable()?;
+        let steps: Result<Vec<_>, Error> = episodes
+            .par_chunks(JOINT)
+            .map(|chunk| self.steps(chunk))
             .collect();
-        Ok(Step {
-            loss: loss.into_scalar(),
-            accuracy: accuracy(
-                &logits_on_host(logits.inner()),
-                episode.task.n_way,
-                &batch.query_labels,
-            ) as f32,
-            gradients: parameters::gradients(&self.model, &mut gradients),
-            statistics,
-        })
+        Ok(Step::weighted(steps?.into_iter().flatten().collect()))
     }
 
     fn adapt(&self, support: &Support, norm: Norm) -> Result<Task, Error> {
@@ -218,6 +290,12 @@ impl<M: Method> Learner for Erased<M> {
         self.plain.score(task, query, norm)
     }
 
+    fn present(&self, sequence: &Support, norm: Norm) -> Result<Tensor<2>, Error> {
+        self.plain
+            .present(sequence, norm)
+            .unwrap_or_else(|| present_by_adapting(self, sequence, norm))
+    }
+
     fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2> {
         self.plain.embed(images, norm)
     }
@@ -229,6 +307,32 @@ impl<M: Method> Learner for Erased<M> {
     fn device(&self) -> &Device {
         &self.device
     }
+}
+
+/// [`Learner::present`] of a learner that knows support sets alone: each image against all before it. A class that has not
+/// been seen yet is never its answer.
+fn present_by_adapting<L: Learner + ?Sized>(
+    learner: &L,
+    sequence: &Support,
+    norm: Norm,
+) -> Result<Tensor<2>, Error> {
+    let (n_way, device) = (sequence.n_way, sequence.images.device());
+    let mut rows = vec![Tensor::zeros([1, n_way], &device)];
+    for t in 1..sequence.labels.len() {
+        let before = Support {
+            images: sequence.images.clone().narrow(0, 0, t),
+            labels: sequence.labels[..t].to_vec(),
+            n_way,
+        };
+        let task = learner.adapt(&before, norm)?;
+        let logits = learner
+            .score(&task, sequence.images.clone().narrow(0, t, 1), norm)?
+            .logits;
+        let seen = one_hot(&before.labels, n_way, &device).max_dim(0);
+        let below_all = logits.clone().min_dim(1).sub_scalar(1.0);
+        rows.push(logits * seen.clone() + (seen.ones_like() - seen) * below_all);
+    }
+    Ok(Tensor::cat(rows, 0))
 }
 
 /// The numbers of a tensor, row-major.

@@ -28,6 +28,7 @@ pub mod ops;
 pub mod optimizer;
 pub mod options;
 pub mod parameters;
+pub mod presentations;
 pub mod pretrained;
 pub mod random;
 pub mod record;

@@ -30,7 +30,7 @@ pub struct Record {
     pub split: String,
     /// How the classes are divided into parts: `official`.
     pub partition: String,
-    /// `episodes` or `lake`.
+    /// `episodes`, `lake` or `presentations`.
     pub protocol: String,
     /// Whose statistics normalised.
     pub norm: Norm,

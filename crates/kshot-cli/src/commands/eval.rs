@@ -11,7 +11,7 @@ use kshot::learner::Learner;
 use kshot::record::{Evaluation, Record};
 use kshot::report::{Findings, Kept};
 use kshot::settings::{Layer, SETTINGS, Settings};
-use kshot::{lake, model, run};
+use kshot::{lake, model, presentations, run};
 use serde::Serialize;
 
 use super::common;
@@ -72,9 +72,12 @@ pub fn command() -> Command {
         .arg(
             Arg::new("protocol")
                 .long("protocol")
-                .value_parser(PossibleValuesParser::new(["episodes", "lake"]))
+                .value_parser(PossibleValuesParser::new(["episodes", "lake", "presentations"]))
                 .default_value("episodes")
-                .help("episodes drawn from a dataset, or Lake's 20 fixed one-shot runs (needs --data-dir)"),
+                .help(
+                    "episodes drawn from a dataset, Lake's 20 fixed one-shot runs (needs --data-dir), or accuracy by the \
+                     n-th presentation of a class in a sequence of images that are named before their label is shown",
+                ),
         )
         .arg(common::data_dir_flag())
         .arg(common::threads_flag())
@@ -96,16 +99,19 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         bail!("give a run folder")
     };
     let (settings, part) = settings(matches, &first.settings)?;
-    if matches
+    let protocol = matches
         .get_one::<String>("protocol")
-        .is_some_and(|protocol| protocol == "lake")
-    {
+        .map_or("episodes", String::as_str);
+    if protocol == "lake" {
         return lake(matches, &settings, &runs);
     }
     let dataset = common::open_dataset(&settings)?;
     let learner = learner(matches, &settings, &runs, dataset.shape())?;
     let evaluation = Evaluation::of(&settings, dataset, part)?;
     let interrupt = Interrupt::listen()?;
+    if protocol == "presentations" {
+        return presentations(matches, &evaluation, learner.as_ref(), &interrupt);
+    }
     let stop = || interrupt.requested();
     let Some((record, _)) = evaluate(&evaluation, learner.as_ref(), &stop)? else {
         bail!("stopped before the last test episode; run it again");
@@ -177,6 +183,38 @@ fn lake(matches: &ArgMatches, settings: &Settings, runs: &[(Checkpoint, PathBuf)
     println!("error {:.2} % of 400 trials; by run:", 100.0 * found.error);
     for run in &found.runs {
         println!("  {}: {:.0} %", run.run, 100.0 * run.error);
+    }
+    Ok(())
+}
+
+fn presentations(
+    matches: &ArgMatches,
+    evaluation: &Evaluation,
+    learner: &dyn Learner,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let mut bar = Bar::new("test", evaluation.episodes);
+    let found = presentations::evaluate(evaluation, learner, |done| {
+        bar.show(done, String::new);
+        !interrupt.requested()
+    });
+    bar.finish();
+    let found = found?;
+    if (found.record.episodes as u64) < evaluation.episodes {
+        bail!("stopped before the last test episode; run it again");
+    }
+    if matches.get_flag("json") {
+        return common::print_json(&found);
+    }
+    print(&found.record);
+    println!("by presentation of a class:");
+    for n in &found.presentations {
+        println!(
+            "  {:2}: {:.2} ± {:.2} %",
+            n.presentation,
+            100.0 * n.accuracy,
+            100.0 * n.ci95
+        );
     }
     Ok(())
 }

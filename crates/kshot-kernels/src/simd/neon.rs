@@ -75,6 +75,10 @@ impl Simd for Neon {
         have!(vmulq_f32(a, b))
     }
     #[inline(always)]
+    fn div(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        have!(vdivq_f32(a, b))
+    }
+    #[inline(always)]
     fn mul_add(self, a: float32x4_t, b: float32x4_t, c: float32x4_t) -> float32x4_t {
         have!(vfmaq_f32(c, a, b))
     }

@@ -69,6 +69,10 @@ impl Simd for Portable {
         zip(a, b, |a, b| a * b)
     }
     #[inline(always)]
+    fn div(self, a: V, b: V) -> V {
+        zip(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
     fn mul_add(self, a: V, b: V, c: V) -> V {
         zip(zip(a, b, |a, b| a * b), c, |ab, c| ab + c)
     }

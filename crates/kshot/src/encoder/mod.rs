@@ -1,9 +1,11 @@
 //! Encoders: images in, feature maps out. One file each, and one line in the list below.
 
 mod conv4;
+pub(crate) mod conv5;
 mod identity;
 mod koch;
 mod mlp;
+mod pixels;
 mod relation;
 mod resnet12;
 
@@ -75,6 +77,8 @@ macro_rules! encoders {
 encoders! {
     conv4::Conv4,
     mlp::Mlp,
+    conv5::Conv5,
+    pixels::Pixels,
     relation::RelationEncoder,
     resnet12::ResNet12,
     koch::Koch,

@@ -4,6 +4,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::Preset;
+use crate::error::Error;
 
 /// The protocol under which all methods can be compared.
 pub const STRICT: Preset = Preset {
@@ -108,4 +109,21 @@ pub fn negative_log_likelihood(logits: Tensor<2>, labels: &[usize]) -> Tensor<1>
     (log_softmax(logits, 1) * truth)
         .sum()
         .mul_scalar(-1.0 / n_query as f32)
+}
+
+/// Whether a head with `outputs` classes can answer `n_way` of them.
+///
+/// # Errors
+/// More classes than outputs.
+pub fn check_ways(n_way: usize, outputs: usize) -> Result<(), Error> {
+    if n_way <= outputs {
+        return Ok(());
+    }
+    Err(Error::Setting {
+        name: "way",
+        problem: format!(
+            "this method has one output per class and was trained with {outputs} (its --way), found {n_way} classes; \
+             train it with --way {n_way}"
+        ),
+    })
 }

@@ -11,7 +11,9 @@ mod common;
 pub mod fast;
 mod lstm_learner;
 mod maml;
+mod mann;
 mod matching;
+mod meta_network;
 mod meta_sgd;
 mod nearest_neighbour;
 mod prototypical;
@@ -20,6 +22,8 @@ mod reptile;
 mod siamese;
 
 use std::ops::RangeInclusive;
+
+pub use common::one_hot;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -48,6 +52,8 @@ pub static METHODS: &[&MethodSpec] = &[
     &meta_sgd::SPEC,
     &reptile::SPEC,
     &lstm_learner::SPEC,
+    &mann::SPEC,
+    &meta_network::SPEC,
 ];
 
 /// How a method learns to learn.
@@ -167,6 +173,23 @@ pub trait Method: Module + Sync + 'static {
     /// An episode that the method can't use.
     fn loss(&self, batch: &Batch, pass: &mut Pass) -> Result<Objective, Error>;
 
+    /// The mean of the training losses of several episodes in one computation, for a method that is faster so; the
+    /// logits are those of the episodes one after the other. `None` where it takes them one by one.
+    fn joint_loss(&self, _batches: &[Batch], _pass: &mut Pass) -> Option<Result<Objective, Error>> {
+        None
+    }
+
+    /// Answers to images that are shown one after the other, each before its label: row t of the logits `[n, n_way]` is
+    /// about image t, after images and labels 0 to t - 1.
+    ///
+    /// `None` for a method that knows support sets alone; see [`Learner::present`].
+    ///
+    /// # Errors
+    /// A sequence that the method can't use.
+    fn present(&self, _sequence: &Support, _norm: Norm) -> Option<Result<Tensor<2>, Error>> {
+        None
+    }
+
     /// Feature vectors `[n, features]` of images, for pictures of the embedding and for transfer.
     fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2>;
 
@@ -215,6 +238,8 @@ pub struct Batch {
     pub query_labels: Vec<usize>,
     /// The dataset's training class behind each label, `[n_way]`.
     pub classes: Vec<usize>,
+    /// A number of this episode alone, for what a method draws at random in training.
+    pub seed: u64,
 }
 
 /// A training loss and how well the episode was recognised.

@@ -15,7 +15,8 @@ use burn_flex::FlexTensor;
 use kshot_kernels::{self as kernels, BlockShape, Saved};
 
 use super::conv_block::{Activation, BlockForm};
-use super::fused::{self, dims, floats, tensor};
+use super::flex::{dims, floats, tensor};
+use super::fused;
 
 /// `input` `[n, height, width, c_in]`, `weight` `[k, k, c_in, c_out]` → `[n, out_height, out_width, c_out]`.
 pub fn convolution(padding: usize, input: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
@@ -158,10 +159,10 @@ impl Backward<Flex, 2> for ConvolutionBackward {
             input.is_some(),
         );
         if let (Some(node), Some(values)) = (input, found.input) {
-            grads.register::<Flex>(node.id, tensor(values, dims(&call.input).to_vec()));
+            grads.register::<Flex>(node.id, tensor(values, dims::<4>(&call.input).to_vec()));
         }
         if let Some(node) = weight {
-            grads.register::<Flex>(node.id, tensor(found.weight, dims(&call.weight).to_vec()));
+            grads.register::<Flex>(node.id, tensor(found.weight, dims::<4>(&call.weight).to_vec()));
         }
     }
 }

@@ -8,11 +8,12 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, DispatchDevice, Flex, backend_extension};
-use burn::tensor::{Bytes, DType, Shape, Tensor};
-use burn_flex::{FlexTensor, Layout};
+use burn::tensor::Tensor;
+use burn_flex::FlexTensor;
 use kshot_kernels::{self as kernels, BlockShape, Saved};
 
 use super::conv_block::{BlockForm, EPSILON, Normalised, kernel_shape};
+use super::flex::{dims, floats, tensor};
 
 /// The block as an operation of the tensor engine.
 #[backend_extension(Flex, Autodiff)]
@@ -244,10 +245,10 @@ impl Backward<Flex, 4> for BlockBackward {
             input.is_some(),
         );
         if let (Some(node), Some(values)) = (input, found.input) {
-            grads.register::<Flex>(node.id, tensor(values, dims(x).to_vec()));
+            grads.register::<Flex>(node.id, tensor(values, dims::<4>(x).to_vec()));
         }
         if let Some(node) = weight {
-            grads.register::<Flex>(node.id, tensor(found.weight, dims(w).to_vec()));
+            grads.register::<Flex>(node.id, tensor(found.weight, dims::<4>(w).to_vec()));
         }
         if let Some(node) = gamma {
             grads.register::<Flex>(node.id, tensor(found.gamma, vec![shape.c_out]));
@@ -256,23 +257,4 @@ impl Backward<Flex, 4> for BlockBackward {
             grads.register::<Flex>(node.id, tensor(found.beta, vec![shape.c_out]));
         }
     }
-}
-
-pub(super) fn floats(tensor: &FlexTensor) -> &[f32] {
-    tensor
-        .as_slice::<f32>()
-        .unwrap_or_else(|| unreachable!("contiguous 32-bit floats"))
-}
-
-pub(super) fn tensor(values: Vec<f32>, dims: Vec<usize>) -> FlexTensor {
-    FlexTensor::new(
-        Bytes::from_elems(values),
-        Layout::contiguous(Shape::from(dims)),
-        DType::F32,
-    )
-}
-
-pub(super) fn dims(tensor: &FlexTensor) -> [usize; 4] {
-    let shape = tensor.layout().shape();
-    [shape[0], shape[1], shape[2], shape[3]]
 }

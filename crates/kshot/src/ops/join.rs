@@ -13,7 +13,7 @@ use burn::tensor::ops::MaxPoolOptions;
 use burn_flex::FlexTensor;
 use kshot_kernels::{JoinShape, join_backward, join_forward};
 
-use super::fused::{dims, floats, tensor};
+use super::flex::{dims, floats, tensor};
 
 /// `a` and `b` `[n, height, width, channels]` → `[n, height / 2, width / 2, channels]`; `slope` is that of the leaky ReLU.
 pub fn join(a: Tensor<4>, b: Tensor<4>, slope: f32) -> Tensor<4> {

@@ -3,6 +3,9 @@
 mod composed;
 pub mod conv_block;
 pub mod convolution;
+pub mod coordinates;
+mod flex;
 mod fused;
 pub mod join;
+pub mod layered;
 pub mod pairs;

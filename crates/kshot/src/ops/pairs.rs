@@ -15,7 +15,7 @@ use kshot_kernels::{PairsSaved, PairsShape, pairs_backward, pairs_forward, pairs
 
 use super::composed;
 use super::conv_block::{EPSILON, Normalised};
-use super::fused::{dims, floats, tensor};
+use super::flex::{dims, floats, tensor};
 
 /// Under the statistics of all pairs: `left` `[m, height, width, c]` and `right` `[n, height, width, c]` →
 /// `[n * m, height / 2, width / 2, c]`, the left map changing fastest.
@@ -107,7 +107,7 @@ impl Call {
         let [m, height, width, channels] = dims(&left);
         let shape = PairsShape {
             left: m,
-            right: dims(&right)[0],
+            right: dims::<4>(&right)[0],
             height,
             width,
             channels,
@@ -254,8 +254,8 @@ impl Backward<Flex, 4> for PairsBackward {
         let [left_node, right_node, gamma_node, beta_node] = ops.parents;
         let channels = vec![shape.channels];
         for (node, values, shape) in [
-            (left_node, found.left, dims(left).to_vec()),
-            (right_node, found.right, dims(right).to_vec()),
+            (left_node, found.left, dims::<4>(left).to_vec()),
+            (right_node, found.right, dims::<4>(right).to_vec()),
             (gamma_node, found.gamma, channels.clone()),
             (beta_node, found.beta, channels),
         ] {
