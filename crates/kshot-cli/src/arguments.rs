@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-use crate::commands::{data, eval, list, train};
+use crate::commands::{data, eval, import, list, train};
 
 /// The whole command line.
 pub fn command() -> Command {
@@ -13,6 +13,7 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(train::command())
         .subcommand(eval::command())
+        .subcommand(import::command())
         .subcommand(data::command())
         .subcommands(list::commands())
 }

@@ -11,6 +11,7 @@ pub mod episode;
 pub mod error;
 pub mod eval;
 mod files;
+pub mod import;
 pub mod lake;
 pub mod layers;
 pub mod learner;
@@ -33,6 +34,6 @@ pub mod settings;
 mod suggest;
 pub mod trace;
 pub mod train;
-
 pub mod transfer;
+
 pub use error::Error;

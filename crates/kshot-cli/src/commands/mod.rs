@@ -2,6 +2,7 @@
 
 pub mod data;
 pub mod eval;
+pub mod import;
 pub mod list;
 pub mod train;
 
@@ -15,6 +16,7 @@ pub fn run(matches: ArgMatches) -> Result<(), Error> {
     match matches.subcommand() {
         Some(("train", matches)) => train::run(matches),
         Some(("eval", matches)) => eval::run(matches),
+        Some(("import", matches)) => import::run(matches),
         Some(("data", matches)) => data::run(matches),
         Some((name, matches)) => list::run(name, matches),
         None => unreachable!("clap requires a subcommand"),

@@ -35,12 +35,20 @@ pub static SPEC: MethodSpec = MethodSpec {
     family: Family::Metric,
     paper: "Sung et al. 2018, Learning to Compare: Relation Network for Few-Shot Learning",
     summary: "a network that scores how a query's feature maps relate to a class's",
-    options: &[OptionSpec {
-        name: "relation-filters",
-        kind: OptionKind::Integer(1, 1024),
-        default: "64",
-        help: "filters of the relation module's blocks",
-    }],
+    options: &[
+        OptionSpec {
+            name: "relation-filters",
+            kind: OptionKind::Integer(1, 1024),
+            default: "64",
+            help: "filters of the relation module's blocks",
+        },
+        OptionSpec {
+            name: "relation-padding",
+            kind: OptionKind::Integer(0, 1),
+            default: "1",
+            help: "padding of these blocks: 1 on Omniglot, 0 on miniImageNet in the authors' programs",
+        },
+    ],
     defaults: &[("encoder", "relation"), ("way", "5"), ("query", "15")],
     presets: &[
         Preset {
@@ -63,11 +71,6 @@ pub static SPEC: MethodSpec = MethodSpec {
 };
 
 const HIDDEN: usize = 8;
-const FORM: BlockForm = BlockForm {
-    padding: 1,
-    activation: Activation::Relu,
-    pool: true,
-};
 
 /// The network; see the module.
 #[derive(Module, Debug)]
@@ -90,21 +93,24 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
         rng,
     } = request;
     let filters = options.integer("relation-filters");
-    let side = |side: usize| ConvBlock::output_side(ConvBlock::output_side(side, 3, FORM), 3, FORM);
+    let form = block_form(options.integer("relation-padding"));
+    let side = |side: usize| ConvBlock::output_side(ConvBlock::output_side(side, 3, form), 3, form);
     let (height, width) = (side(maps.height), side(maps.width));
     if height == 0 || width == 0 {
         return Err(Error::Setting {
             name: "encoder",
             problem: format!(
-                "the relation module pools twice and needs feature maps of at least 4x4, found {}x{}; \
+                "the relation module pools twice and needs feature maps of at least {0}x{0}, found {1}x{2}; \
                  take --encoder relation or a larger --image-size",
-                maps.height, maps.width
+                if form.padding == 1 { 4 } else { 10 },
+                maps.height,
+                maps.width
             ),
         });
     }
     let blocks = vec![
-        ConvBlock::new(3, 2 * maps.channels, filters, FORM, rng, device),
-        ConvBlock::new(3, filters, filters, FORM, rng, device),
+        ConvBlock::new(3, 2 * maps.channels, filters, form, rng, device),
+        ConvBlock::new(3, filters, filters, form, rng, device),
     ];
     let hidden = Linear::new(height * width * filters, HIDDEN, rng, device);
     let output = Linear::new(HIDDEN, 1, rng, device);
@@ -117,6 +123,15 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
         },
         device,
     ))
+}
+
+/// The form of the relation module's blocks.
+fn block_form(padding: usize) -> BlockForm {
+    BlockForm {
+        padding,
+        activation: Activation::Relu,
+        pool: true,
+    }
 }
 
 impl Method for Relation {
