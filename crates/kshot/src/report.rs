@@ -14,7 +14,7 @@ mod findings;
 mod html;
 mod markdown;
 mod numbers;
-mod pca;
+pub mod pca;
 mod picture;
 mod samples;
 mod text;
