@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-use crate::commands::{data, eval, list, train};
+use crate::commands::{data, eval, list, serve, train};
 
 /// The whole command line.
 pub fn command() -> Command {
@@ -14,5 +14,6 @@ pub fn command() -> Command {
         .subcommand(train::command())
         .subcommand(eval::command())
         .subcommand(data::command())
+        .subcommand(serve::command())
         .subcommands(list::commands())
 }

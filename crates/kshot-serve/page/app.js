@@ -103,6 +103,8 @@ function release() {
   holding = null;
 }
 
+addEventListener('pointerup', release);
+
 byId('new-class').addEventListener('submit', async (event) => {
   event.preventDefault();
   const input = byId('new-name');

@@ -40,6 +40,8 @@ export class Pad {
     this.image = null;
     this.drawing = null;
     this.lift();
+    this.pen.x = 0.5;
+    this.pen.y = 0.5;
     this.changed();
   }
 
@@ -164,7 +166,7 @@ export class Pad {
     if (this.image !== null) {
       context.imageSmoothingEnabled = this.image.bitmap.width >= side / 4;
       const { width, height } = this.image.bitmap;
-      const scale = side / Math.min(width, height);
+      const scale = side / Math.max(width, height);
       context.drawImage(this.image.bitmap, (side - width * scale) / 2, (side - height * scale) / 2, width * scale, height * scale);
     }
     trace(context, this.strokes, (point) => [point.x * side, point.y * side], PEN * side, style.color);

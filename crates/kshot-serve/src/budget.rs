@@ -32,13 +32,22 @@ impl Budget {
 
     /// `bytes` at once, or nothing.
     pub fn take(&self, bytes: usize) -> Option<Share> {
-        let permit = self.permits.clone().try_acquire_many_owned(self.units(bytes)).ok()?;
+        let permit = self
+            .permits
+            .clone()
+            .try_acquire_many_owned(self.units(bytes))
+            .ok()?;
         Some(Share { _permit: permit })
     }
 
     /// Waits for `bytes`; what is more than all there is waits for all there is.
     pub async fn wait(&self, bytes: usize) -> Option<Share> {
-        let permit = self.permits.clone().acquire_many_owned(self.units(bytes)).await.ok()?;
+        let permit = self
+            .permits
+            .clone()
+            .acquire_many_owned(self.units(bytes))
+            .await
+            .ok()?;
         Some(Share { _permit: permit })
     }
 

@@ -86,9 +86,11 @@ impl Config {
     /// # Errors
     /// What is wrong, and what to do.
     pub fn check(&self) -> Result<(), String> {
-        if self.token.as_ref().is_some_and(|token| {
-            token.len() < 16 || !token.bytes().all(|byte| byte.is_ascii_graphic())
-        }) {
+        if self
+            .token
+            .as_ref()
+            .is_some_and(|token| token.len() < 16 || !token.bytes().all(|byte| byte.is_ascii_graphic()))
+        {
             return Err("a token has at least 16 characters, all of them visible ASCII; `openssl rand -hex 32` makes a good one".to_owned());
         }
         if !self.addr.ip().is_loopback() && self.token.is_none() && !self.insecure_open {

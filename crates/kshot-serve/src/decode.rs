@@ -9,10 +9,10 @@ use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
 use kshot::classifier::{Input, Picture};
 
 use crate::budget::Share;
+use crate::convert::problem;
 use crate::problem::{NOT_A_PICTURE, Problem};
 use crate::state::App;
 use crate::upload::{Encoded, Upload};
-use crate::workspace::problem;
 
 /// Pictures of so many pixels together are decoded at once, larger ones beside the threads that answer.
 const AT_ONCE: u64 = 1 << 16;
@@ -79,7 +79,9 @@ pub async fn admit(app: &App, upload: &Upload) -> Result<Option<Share>, Problem>
 /// Pictures are decoded one after the other: the largest says how much memory that takes.
 async fn memory(app: &App, sizes: &[u64]) -> Option<Share> {
     let largest = sizes.iter().max().copied().unwrap_or(0);
-    app.pixels.wait(usize::try_from(largest * PER_PIXEL).unwrap_or(usize::MAX)).await
+    app.pixels
+        .wait(usize::try_from(largest * PER_PIXEL).unwrap_or(usize::MAX))
+        .await
 }
 
 /// Pixels of each picture, as its head says.
@@ -92,18 +94,26 @@ fn size(one: &Encoded, most: u64) -> Result<u64, Problem> {
     let unreadable = |error: String| {
         Problem::new(
             &NOT_A_PICTURE,
-            format!("{}: not a readable PNG, JPEG, WebP or BMP picture ({error})", one.name),
+            format!(
+                "{}: not a readable PNG, JPEG, WebP or BMP picture ({error})",
+                one.name
+            ),
         )
     };
     let reader = ImageReader::new(Cursor::new(&one.bytes))
         .with_guessed_format()
         .map_err(|error| unreadable(error.to_string()))?;
-    let (width, height) = reader.into_dimensions().map_err(|error| unreadable(error.to_string()))?;
+    let (width, height) = reader
+        .into_dimensions()
+        .map_err(|error| unreadable(error.to_string()))?;
     let pixels = u64::from(width) * u64::from(height);
     if pixels == 0 || pixels > most {
         return Err(Problem::new(
             &NOT_A_PICTURE,
-            format!("{}: {width}x{height} pixels, and pictures have from 1 to {most}; scale it down", one.name),
+            format!(
+                "{}: {width}x{height} pixels, and pictures have from 1 to {most}; scale it down",
+                one.name
+            ),
         ));
     }
     Ok(pixels)
@@ -139,7 +149,9 @@ pub fn thumbnail(bytes: &[u8]) -> Result<Thumbnail, Problem> {
         DynamicImage::ImageLuma8(picture.into_luma8())
     };
     let mut file = Cursor::new(Vec::new());
-    picture.write_to(&mut file, ImageFormat::Png).map_err(Problem::internal)?;
+    picture
+        .write_to(&mut file, ImageFormat::Png)
+        .map_err(Problem::internal)?;
     Ok(Thumbnail {
         ink: is_ink(&picture.into_rgba8()),
         png: file.into_inner(),

@@ -45,7 +45,9 @@ impl Guard {
                 .ok()
                 .and_then(|origin| origin.split_once("://"))
                 .is_none_or(|(_, authority)| !authority.eq_ignore_ascii_case(host)),
-            None => headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site"),
+            None => headers
+                .get("sec-fetch-site")
+                .is_some_and(|site| site == "cross-site"),
         };
         if foreign {
             return Err(Problem::new(
@@ -113,10 +115,24 @@ mod tests {
 
     #[test]
     fn only_names_that_cannot_be_pointed_elsewhere_are_own() {
-        for host in ["localhost", "localhost:8080", "127.0.0.1:8080", "[::1]:80", "kshot.localhost:1", "10.0.0.7"] {
+        for host in [
+            "localhost",
+            "localhost:8080",
+            "127.0.0.1:8080",
+            "[::1]:80",
+            "kshot.localhost:1",
+            "10.0.0.7",
+        ] {
             assert!(is_own_name(host), "{host}");
         }
-        for host in ["", "example.org", "127.0.0.1.example.org:8080", "localhost.example.org", "[evil]:80", "1.2.3"] {
+        for host in [
+            "",
+            "example.org",
+            "127.0.0.1.example.org:8080",
+            "localhost.example.org",
+            "[evil]:80",
+            "1.2.3",
+        ] {
             assert!(!is_own_name(host), "{host}");
         }
     }
@@ -126,11 +142,27 @@ mod tests {
         let guard = guard(None);
         let host = ("host", "localhost:8080");
         assert!(guard.origin(&headers(&[host])).is_ok());
-        assert!(guard.origin(&headers(&[host, ("origin", "http://localhost:8080")])).is_ok());
-        for origin in ["http://example.org", "null", "http://localhost:8081", "localhost:8080"] {
-            assert!(guard.origin(&headers(&[host, ("origin", origin)])).is_err(), "{origin}");
+        assert!(
+            guard
+                .origin(&headers(&[host, ("origin", "http://localhost:8080")]))
+                .is_ok()
+        );
+        for origin in [
+            "http://example.org",
+            "null",
+            "http://localhost:8081",
+            "localhost:8080",
+        ] {
+            assert!(
+                guard.origin(&headers(&[host, ("origin", origin)])).is_err(),
+                "{origin}"
+            );
         }
-        assert!(guard.origin(&headers(&[host, ("sec-fetch-site", "cross-site")])).is_err());
+        assert!(
+            guard
+                .origin(&headers(&[host, ("sec-fetch-site", "cross-site")]))
+                .is_err()
+        );
         assert!(guard.origin(&headers(&[("host", "example.org")])).is_err());
     }
 
@@ -138,10 +170,22 @@ mod tests {
     fn only_the_very_token_opens() {
         let guard = guard(Some("0123456789abcdef"));
         for value in ["Bearer 0123456789abcdef", "bearer  0123456789abcdef "] {
-            assert!(guard.token(&headers(&[("authorization", value)])).is_ok(), "{value}");
+            assert!(
+                guard.token(&headers(&[("authorization", value)])).is_ok(),
+                "{value}"
+            );
         }
-        for value in ["Bearer 0123456789abcdeF", "Bearer 0123456789abcde", "Basic 0123456789abcdef", "Bearer", ""] {
-            assert!(guard.token(&headers(&[("authorization", value)])).is_err(), "{value}");
+        for value in [
+            "Bearer 0123456789abcdeF",
+            "Bearer 0123456789abcde",
+            "Basic 0123456789abcdef",
+            "Bearer",
+            "",
+        ] {
+            assert!(
+                guard.token(&headers(&[("authorization", value)])).is_err(),
+                "{value}"
+            );
         }
         assert!(guard.token(&HeaderMap::new()).is_err());
     }

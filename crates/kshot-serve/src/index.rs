@@ -1,5 +1,6 @@
 //! Classes and examples in the order in which they came; the classifier has them in another one.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use kshot::classifier::{ContentHash, FewShotClassifier};
@@ -16,17 +17,8 @@ pub struct Index {
 pub struct Class {
     /// Its name.
     pub name: String,
-    /// Oldest first.
-    pub examples: Vec<Example>,
-}
-
-/// An example.
-#[derive(Clone, Debug)]
-pub struct Example {
-    /// Tells its picture.
-    pub hash: ContentHash,
-    /// What evidence calls it.
-    pub name: String,
+    /// Its examples by their pictures' hashes, oldest first.
+    pub examples: Vec<ContentHash>,
 }
 
 impl Index {
@@ -38,13 +30,9 @@ impl Index {
             (class.created, first)
         });
         let classes = classes.into_iter().map(|class| {
-            let examples = class.examples.into_iter().map(|example| Example {
-                hash: example.hash,
-                name: example.name,
-            });
             Arc::new(Class {
                 name: class.name,
-                examples: examples.collect(),
+                examples: class.examples.iter().map(|example| example.hash).collect(),
             })
         });
         Self {
@@ -87,10 +75,21 @@ impl Index {
         self.classes.retain(|class| class.name != name);
     }
 
-    /// Makes it show what a classifier has: what is new comes last, what is gone goes; a class whose examples are gone
-    /// stays if `keep` says so.
-    pub fn follow(&mut self, classifier: &FewShotClassifier, keep: impl Fn(&str) -> bool) {
-        self.classes.retain(|class| classifier.class(&class.name).is_some() || keep(&class.name));
+    /// Adds examples to a class, in this order, but for those that it has.
+    pub fn extend(&mut self, name: &str, hashes: &[ContentHash]) {
+        for class in self.classes.iter_mut().filter(|class| class.name == name) {
+            let examples = &mut Arc::make_mut(class).examples;
+            for hash in hashes {
+                if !examples.contains(hash) {
+                    examples.push(*hash);
+                }
+            }
+        }
+    }
+
+    /// Makes it show what a classifier has: what is gone goes, what others have added comes last. A class whose examples
+    /// are gone stays, without any.
+    pub fn follow(&mut self, classifier: &FewShotClassifier) {
         for class in classifier.classes() {
             if self.class(class.name()).is_none() {
                 self.push(class.name());
@@ -98,27 +97,19 @@ impl Index {
         }
         for class in &mut self.classes {
             let there = classifier.class(&class.name);
+            let has = |hash: &ContentHash| there.is_some_and(|there| there.example(*hash).is_some());
             let n = there.map_or(0, |there| there.examples().len());
-            let same = n == class.examples.len()
-                && class
-                    .examples
-                    .iter()
-                    .all(|example| there.is_some_and(|there| there.example(example.hash).is_some()));
-            if same {
+            if n == class.examples.len() && class.examples.iter().all(has) {
                 continue;
             }
-            let class = Arc::make_mut(class);
-            class
-                .examples
-                .retain(|example| there.is_some_and(|there| there.example(example.hash).is_some()));
-            let known: std::collections::HashSet<ContentHash> =
-                class.examples.iter().map(|example| example.hash).collect();
-            let new = there.into_iter().flat_map(|there| there.examples());
-            let new = new.filter(|example| !known.contains(&example.hash()));
-            class.examples.extend(new.map(|example| Example {
-                hash: example.hash(),
-                name: example.name().to_owned(),
-            }));
+            let examples = &mut Arc::make_mut(class).examples;
+            examples.retain(has);
+            let known: HashSet<ContentHash> = examples.iter().copied().collect();
+            let all = there.into_iter().flat_map(|there| there.examples());
+            examples.extend(
+                all.map(|example| example.hash())
+                    .filter(|hash| !known.contains(hash)),
+            );
         }
     }
 }

@@ -60,17 +60,37 @@ impl Default for Metrics {
             examples: Gauge::default(),
         };
         let registry = &mut metrics.registry;
-        registry.register("http_requests", "Requests that were answered", metrics.requests.clone());
+        registry.register(
+            "http_requests",
+            "Requests that were answered",
+            metrics.requests.clone(),
+        );
         registry.register_with_unit(
             "http_request_duration",
             "From the head of a request to its answer",
             Unit::Seconds,
             metrics.seconds.clone(),
         );
-        registry.register("images_classified", "Pictures that were recognised", metrics.images.clone());
-        registry.register("batch_images", "Pictures per call of the model", metrics.batch.clone());
-        registry.register("queue_images", "Pictures that wait to be recognised", metrics.waiting.clone());
-        registry.register("queue_refused", "Requests sent away from a full queue", metrics.refused.clone());
+        registry.register(
+            "images_classified",
+            "Pictures that were recognised",
+            metrics.images.clone(),
+        );
+        registry.register(
+            "batch_images",
+            "Pictures per call of the model",
+            metrics.batch.clone(),
+        );
+        registry.register(
+            "queue_images",
+            "Pictures that wait to be recognised",
+            metrics.waiting.clone(),
+        );
+        registry.register(
+            "queue_refused",
+            "Requests sent away from a full queue",
+            metrics.refused.clone(),
+        );
         registry.register("connections", "Open connections", metrics.connections.clone());
         registry.register("classes", "Classes in the store", metrics.classes.clone());
         registry.register("examples", "Examples in the store", metrics.examples.clone());

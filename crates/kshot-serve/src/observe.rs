@@ -24,8 +24,16 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
     let start = Instant::now();
     let id = request_id(&request);
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.to_string()).unwrap_or_default();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("other", MatchedPath::as_str)
+        .to_owned();
+    let peer = request
+        .extensions()
+        .get::<Peer>()
+        .map(|peer| peer.0.to_string())
+        .unwrap_or_default();
     let path = request.uri().path().to_owned();
     request.headers_mut().insert(REQUEST_ID, id.clone());
     let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
@@ -34,10 +42,18 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
     let status = response.status().as_u16();
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    headers.insert(
+        "cross-origin-resource-policy",
+        HeaderValue::from_static("same-origin"),
+    );
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     let labels = metrics::Request {
         method: method.as_str().to_owned(),
         path: route,

@@ -63,7 +63,10 @@ static TAG: LazyLock<HeaderValue> = LazyLock::new(|| {
 /// The page's routes.
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     FILES.iter().fold(Router::new(), |router, file| {
-        router.route(file.path, get(async move |headers: HeaderMap| answer(file, &headers)))
+        router.route(
+            file.path,
+            get(async move |headers: HeaderMap| answer(file, &headers)),
+        )
     })
 }
 
@@ -79,7 +82,13 @@ fn answer(file: &'static File, asked: &HeaderMap) -> Response {
     headers.insert(header::ETAG, TAG.clone());
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    headers.insert("permissions-policy", HeaderValue::from_static("camera=(self), microphone=(), geolocation=()"));
-    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+    headers.insert(
+        "permissions-policy",
+        HeaderValue::from_static("camera=(self), microphone=(), geolocation=()"),
+    );
+    headers.insert(
+        "cross-origin-opener-policy",
+        HeaderValue::from_static("same-origin"),
+    );
     response
 }

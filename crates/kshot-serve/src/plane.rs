@@ -51,13 +51,17 @@ impl Map {
             .classes()
             .flat_map(|class| class.examples().iter().map(|example| (class.name(), example)))
             .collect();
-        let basis: Vec<&[f32]> = evenly(&all, BASIS).map(|(_, example)| example.embedding()).collect();
+        let basis: Vec<&[f32]> = evenly(&all, BASIS)
+            .map(|(_, example)| example.embedding())
+            .collect();
         let empty = Self {
             of: all.len(),
             ..Self::default()
         };
-        let Some((plane, explained)) = Plane::through(&basis) else { return empty };
-        let points = evenly(&all, MOST).map(|(class, example)| {
+        let Some((plane, explained)) = Plane::through(&basis) else {
+            return empty;
+        };
+        let points = evenly(&all, MOST).map(|&(class, example)| {
             let [x, y] = plane.place(example.embedding());
             Point {
                 class: class.to_owned(),
@@ -76,7 +80,10 @@ impl Map {
 
     /// Where an embedding is on the map, if there is one.
     pub fn place(&self, embedding: &[f32]) -> Option<[f64; 2]> {
-        let plane = self.plane.as_ref().filter(|plane| plane.mean.len() == embedding.len())?;
+        let plane = self
+            .plane
+            .as_ref()
+            .filter(|plane| plane.mean.len() == embedding.len())?;
         Some(plane.place(embedding))
     }
 }
@@ -112,7 +119,9 @@ impl Plane {
     fn place(&self, embedding: &[f32]) -> [f64; 2] {
         [0, 1].map(|component: usize| {
             let parts = embedding.iter().zip(&self.mean).zip(&self.axes[component]);
-            parts.map(|((value, mean), axis)| (f64::from(*value) - mean) * axis).sum()
+            parts
+                .map(|((value, mean), axis)| (f64::from(*value) - mean) * axis)
+                .sum()
         })
     }
 }
@@ -131,7 +140,11 @@ mod tests {
     #[test]
     fn the_rows_that_span_the_plane_lie_where_their_components_say() {
         let rows: Vec<Vec<f32>> = (0..12u32)
-            .map(|i| (0..5u32).map(|j| ((i * 7 + j * 13 + i * j * 3) % 11) as f32 - 4.0).collect())
+            .map(|i| {
+                (0..5u32)
+                    .map(|j| ((i * 7 + j * 13 + i * j * 3) % 11) as f32 - 4.0)
+                    .collect()
+            })
             .collect();
         let slices: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
         let found = pca::plane(&slices.concat(), 5).unwrap();
@@ -139,14 +152,20 @@ mod tests {
         assert_eq!(explained, found.explained);
         for (row, point) in slices.iter().zip(&found.points) {
             let place = plane.place(row);
-            assert!((place[0] - point[0]).abs() < 1e-6 && (place[1] - point[1]).abs() < 1e-6, "{place:?} {point:?}");
+            assert!(
+                (place[0] - point[0]).abs() < 1e-6 && (place[1] - point[1]).abs() < 1e-6,
+                "{place:?} {point:?}"
+            );
         }
     }
 
     #[test]
     fn evenly_takes_all_of_few_and_some_of_many() {
         assert_eq!(evenly(&[1, 2, 3], 5).copied().collect::<Vec<_>>(), [1, 2, 3]);
-        assert_eq!(evenly(&[0, 1, 2, 3, 4, 5, 6, 7], 3).copied().collect::<Vec<_>>(), [0, 2, 5]);
+        assert_eq!(
+            evenly(&[0, 1, 2, 3, 4, 5, 6, 7], 3).copied().collect::<Vec<_>>(),
+            [0, 2, 5]
+        );
         assert_eq!(evenly::<u8>(&[], 3).count(), 0);
     }
 }

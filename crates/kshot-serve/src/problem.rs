@@ -87,18 +87,10 @@ impl Problem {
     /// Something that must not happen: logged in full, answered without its inside.
     pub fn internal(error: impl std::fmt::Display) -> Self {
         tracing::error!(%error, "internal error");
-        Self::new(&INTERNAL, "an error that is not the request's fault; the server's log says more")
-    }
-
-    /// Its kind.
-    pub fn kind(&self) -> &'static Kind {
-        self.kind
-    }
-
-    /// The same, of one of several pictures.
-    pub fn of_picture(mut self, name: &str) -> Self {
-        self.detail = format!("{name}: {}", self.detail);
-        self
+        Self::new(
+            &INTERNAL,
+            "an error that is not the request's fault; the server's log says more",
+        )
     }
 }
 

@@ -24,12 +24,18 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/map", get(map::map))
         .route("/v1/samples", post(samples::add))
         .route("/v1/store", get(store::download).put(store::upload))
-        .route("/v1/classes", get(classes::list).post(classes::add).delete(classes::remove_all))
+        .route(
+            "/v1/classes",
+            get(classes::list).post(classes::add).delete(classes::remove_all),
+        )
         .route(
             "/v1/classes/{class}",
             get(classes::one).patch(classes::rename).delete(classes::remove),
         )
-        .route("/v1/classes/{class}/examples", get(examples::list).post(examples::add))
+        .route(
+            "/v1/classes/{class}/examples",
+            get(examples::list).post(examples::add),
+        )
         .route("/v1/classes/{class}/examples/{example}", get(examples::picture))
         .route("/v1/classes/{class}/examples/{example}", delete(examples::remove))
         .layer(middleware::from_fn_with_state(app.clone(), token));

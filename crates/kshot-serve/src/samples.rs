@@ -10,9 +10,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::decode::data_address;
+use crate::entries::ClassEntry;
 use crate::problem::Problem;
 use crate::upload::Encoded;
-use crate::workspace::{ClassEntry, Workspace};
+use crate::workspace::Workspace;
 
 /// Side of the generated pictures.
 const SIDE: &str = "56";
@@ -45,7 +46,9 @@ pub fn enrol(
     let mut classes = Vec::new();
     let mut unseen = Vec::new();
     for index in 0..n_classes {
-        let members = dataset.classes(Part::Test).groups()[(start + index) % groups].1.clone();
+        let members = dataset.classes(Part::Test).groups()[(start + index) % groups]
+            .1
+            .clone();
         let sign = members.start + start % members.len().max(1);
         let draw = |example: usize| draw(dataset.as_ref(), sign, example);
         let class = workspace.add_numbered_class("Sign")?;
@@ -84,16 +87,23 @@ fn glyphs() -> Result<Box<dyn Dataset>, Problem> {
 fn draw(dataset: &dyn Dataset, sign: usize, example: usize) -> Result<Vec<u8>, Problem> {
     let shape = dataset.shape();
     let mut pixels = vec![0.0; shape.len()];
-    dataset.read(Part::Test, sign, example, &mut pixels).map_err(Problem::internal)?;
+    dataset
+        .read(Part::Test, sign, example, &mut pixels)
+        .map_err(Problem::internal)?;
     png(&pixels, shape.width, shape.height)
 }
 
 /// Ink 1 on paper 0 as a PNG, dark on light.
 fn png(ink: &[f32], width: usize, height: usize) -> Result<Vec<u8>, Problem> {
-    let bytes = ink.iter().map(|ink| 255 - (ink.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
+    let bytes = ink
+        .iter()
+        .map(|ink| 255 - (ink.clamp(0.0, 1.0) * 255.0).round() as u8)
+        .collect();
     let picture = GrayImage::from_raw(width as u32, height as u32, bytes)
         .ok_or_else(|| Problem::internal("a generated picture of another size"))?;
     let mut file = Cursor::new(Vec::new());
-    picture.write_to(&mut file, ImageFormat::Png).map_err(Problem::internal)?;
+    picture
+        .write_to(&mut file, ImageFormat::Png)
+        .map_err(Problem::internal)?;
     Ok(file.into_inner())
 }

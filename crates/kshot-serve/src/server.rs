@@ -47,7 +47,12 @@ pub async fn run(app: Arc<App>, listener: TcpListener, router: Router, stop: imp
         };
         match places.clone().try_acquire_owned() {
             Ok(place) => {
-                let connection = graceful.watch(connection(&app, stream, peer, router.clone()));
+                let connection = graceful.watch(connection(
+                    stream,
+                    peer,
+                    router.clone(),
+                    app.config.limits.head_timeout,
+                ));
                 let open = app.metrics.connections.clone();
                 open.inc();
                 tokio::spawn(async move {
@@ -63,16 +68,19 @@ pub async fn run(app: Arc<App>, listener: TcpListener, router: Router, stop: imp
     }
     drop(listener);
     tracing::info!("stopping: no new connections, answering what was accepted");
-    if tokio::time::timeout(app.config.limits.drain_timeout, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(app.config.limits.drain_timeout, graceful.shutdown())
+        .await
+        .is_err()
+    {
         tracing::warn!("some connections did not end in time and are cut off");
     }
 }
 
 fn connection(
-    app: &App,
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
+    head_timeout: Duration,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
@@ -83,7 +91,7 @@ fn connection(
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(app.config.limits.head_timeout)
+        .header_read_timeout(head_timeout)
         .max_buf_size(LONGEST_HEAD)
         .serve_connection(TokioIo::new(stream), service)
 }

@@ -6,8 +6,8 @@ use kshot_store::sqlite::SqliteStore;
 use kshot_store::{ClassStore, NewExample, StoreError, open};
 
 use crate::config::Limits;
+use crate::convert::store_problem;
 use crate::problem::{Problem, QUOTA, UNUSABLE};
-use crate::workspace::store_problem;
 
 /// A store in a folder of its own, which goes with it.
 pub struct Incoming {
@@ -50,19 +50,33 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<Incoming, Problem> {
     };
     let store = open(&path.to_string_lossy()).map_err(unusable)?;
     let model = store.model().map_err(unusable)?;
-    let model = model.ok_or_else(|| Problem::new(&UNUSABLE, "the store holds no model; enrol something first"))?;
-    kshot::trained::Trained::from_bytes(&model.bytes, "the file".as_ref()).map_err(|error| unusable(error.into()))?;
+    let model =
+        model.ok_or_else(|| Problem::new(&UNUSABLE, "the store holds no model; enrol something first"))?;
+    kshot::trained::Trained::from_bytes(&model.bytes, "the file".as_ref())
+        .map_err(|error| unusable(error.into()))?;
     let usage = store.usage().map_err(unusable)?;
     let contents = store.contents().map_err(unusable)?;
-    let per_class = contents.classes.iter().map(|class| class.examples.len()).max().unwrap_or(0);
+    let per_class = contents
+        .classes
+        .iter()
+        .map(|class| class.examples.len())
+        .max()
+        .unwrap_or(0);
     let checks = [
         ("classes", contents.classes.len(), limits.classes),
         ("examples of one class", per_class, limits.examples_per_class),
-        ("examples", usize::try_from(usage.examples).unwrap_or(usize::MAX), limits.examples),
+        (
+            "examples",
+            usize::try_from(usage.examples).unwrap_or(usize::MAX),
+            limits.examples,
+        ),
     ];
     for (what, there, limit) in checks {
         if there > limit {
-            return Err(Problem::new(&QUOTA, format!("the store has {there} {what}, and {limit} are allowed here")));
+            return Err(Problem::new(
+                &QUOTA,
+                format!("the store has {there} {what}, and {limit} are allowed here"),
+            ));
         }
     }
     Ok(Incoming {
@@ -84,14 +98,19 @@ pub fn replace(store: &dyn ClassStore, with: &dyn ClassStore) -> Result<(), Prob
 
 /// Copies everything into a store without classes, class by class, so that not all pictures are in memory at once.
 fn fill(from: &dyn ClassStore, to: &dyn ClassStore) -> Result<(), Problem> {
-    let Some(model) = from.model().map_err(store_problem)? else { return Ok(()) };
+    let Some(model) = from.model().map_err(store_problem)? else {
+        return Ok(());
+    };
     to.set_model(&model, &[]).map_err(store_problem)?;
     let mut classes = from.contents().map_err(store_problem)?.classes;
     classes.sort_by_key(|class| (class.created, class.examples.first().map(|example| example.id)));
     for class in classes {
         let mut examples = Vec::with_capacity(class.examples.len());
         for example in class.examples {
-            let picture = from.picture(&class.name, example.hash).map_err(store_problem)?.unwrap_or_default();
+            let picture = from
+                .picture(&class.name, example.hash)
+                .map_err(store_problem)?
+                .unwrap_or_default();
             examples.push(NewExample {
                 name: example.name,
                 hash: example.hash,

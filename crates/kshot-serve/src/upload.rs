@@ -59,7 +59,9 @@ pub async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Upload, 
         kind => {
             return Err(Problem::new(
                 &MEDIA_TYPE,
-                format!("`{kind}`: send a picture (image/png, image/jpeg, image/webp, image/bmp), a form (multipart/form-data), or JSON"),
+                format!(
+                    "`{kind}`: send a picture (image/png, image/jpeg, image/webp, image/bmp), a form (multipart/form-data), or JSON"
+                ),
             ));
         }
     };
@@ -121,17 +123,26 @@ fn in_json(bytes: &[u8]) -> Result<(Vec<Encoded>, bool), Problem> {
                 name,
                 bytes: bytes.into(),
             }),
-            Err(error) => Err(Problem::new(&BAD_REQUEST, format!("{name} is not base64: {error}"))),
+            Err(error) => Err(Problem::new(
+                &BAD_REQUEST,
+                format!("{name} is not base64: {error}"),
+            )),
         }
     };
-    let pictures = texts.into_iter().enumerate().map(decode).collect::<Result<_, _>>()?;
+    let pictures = texts
+        .into_iter()
+        .enumerate()
+        .map(decode)
+        .collect::<Result<_, _>>()?;
     Ok((pictures, many))
 }
 
 /// A form's files. A field called `images`, or more than one file, asks for a list.
 async fn in_form(headers: &HeaderMap, bytes: &Bytes, most: usize) -> Result<(Vec<Encoded>, bool), Problem> {
     let bad = |error: multer::Error| Problem::new(&BAD_REQUEST, format!("the form can't be read: {error}"));
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     let boundary = multer::parse_boundary(kind.unwrap_or_default()).map_err(bad)?;
     let stream = futures_once(bytes.clone());
     let constraints = Constraints::new().size_limit(SizeLimit::new().whole_stream(bytes.len() as u64));
@@ -151,7 +162,10 @@ async fn in_form(headers: &HeaderMap, bytes: &Bytes, most: usize) -> Result<(Vec
 /// A file's name without folders and control characters, of at most 100 characters.
 fn clean(name: &str) -> String {
     let name = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    name.chars().filter(|letter| !letter.is_control()).take(100).collect()
+    name.chars()
+        .filter(|letter| !letter.is_control())
+        .take(100)
+        .collect()
 }
 
 /// A stream of one piece.

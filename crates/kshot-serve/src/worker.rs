@@ -55,7 +55,11 @@ impl Worker {
         std::thread::Builder::new()
             .name("recognise".to_owned())
             .spawn(move || work(&workspace, &counted, receiver))?;
-        Ok(Self { sender, room, metrics })
+        Ok(Self {
+            sender,
+            room,
+            metrics,
+        })
     }
 
     /// Whether there is room for more.
@@ -117,10 +121,14 @@ fn work(workspace: &Workspace, metrics: &Metrics, mut queue: mpsc::UnboundedRece
             // One job's pictures may be to blame: each for itself then.
             Err(_) if jobs.len() > 1 => {
                 for job in jobs {
-                    let found = catch_unwind(AssertUnwindSafe(|| together(workspace, std::slice::from_ref(&job))));
+                    let found = catch_unwind(AssertUnwindSafe(|| {
+                        together(workspace, std::slice::from_ref(&job))
+                    }));
                     let found = found.unwrap_or_else(|_| Err(Problem::internal("the model panicked")));
                     drop(job.room);
-                    let _ = job.answer.send(found.map(|mut found| found.pop().unwrap_or_default()));
+                    let _ = job
+                        .answer
+                        .send(found.map(|mut found| found.pop().unwrap_or_default()));
                 }
             }
             Err(problem) => {

@@ -6,17 +6,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use kshot::classifier::{ContentHash, FewShotClassifier, Input, Picture, Polarity, check_name};
-use kshot::data::ImageShape;
 use kshot_store::{Library, StoreError};
-use serde::Serialize;
-use utoipa::ToSchema;
 
 use crate::answer::Found;
 use crate::config::Limits;
+use crate::convert::{no_class, no_example, problem, store_problem, taken};
 use crate::decode;
-use crate::index::Index;
+use crate::entries::{ClassEntry, ExampleEntry, ModelEntry};
+use crate::index::{Class, Index};
 use crate::plane::Map;
-use crate::problem::{CONFLICT, INTERNAL, NOT_A_PICTURE, NOT_FOUND, Problem, QUOTA, UNUSABLE};
+use crate::problem::{CONFLICT, Problem, QUOTA};
 use crate::transfer;
 use crate::upload::Encoded;
 use crate::worker::Wish;
@@ -37,47 +36,11 @@ pub struct Snapshot {
     map: OnceLock<Arc<Map>>,
 }
 
-/// A class.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ClassEntry {
-    /// Its name, which is its address too: `/v1/classes/{name}`.
-    pub name: String,
-    /// Examples of it. A class without any is kept until the server stops.
-    pub n_examples: usize,
-}
-
-/// An example.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ExampleEntry {
-    /// Tells its picture by its content.
-    pub id: String,
-    /// The name of its file, or its place in the request.
-    pub name: String,
-    /// Its picture as a `data:` address, if that was wanted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub picture: Option<String>,
-    /// Whether the picture is dark ink on light paper, if the picture was wanted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ink: Option<bool>,
-}
-
-/// The model that recognises.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ModelEntry {
-    /// What it is called.
-    pub name: String,
-    /// How it learns from examples.
-    pub method: String,
-    /// Height, width and channels of the pictures that it sees.
-    #[schema(value_type = Object)]
-    pub image: ImageShape,
-    /// Whether it was trained on line drawings.
-    pub line_drawing: bool,
-}
-
 impl std::fmt::Debug for Workspace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Workspace").field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("Workspace")
+            .field("place", &self.place)
+            .finish_non_exhaustive()
     }
 }
 
@@ -107,7 +70,10 @@ impl Workspace {
 
     /// The classes as they are now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.snapshot
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// What pictures the model takes.
@@ -140,7 +106,7 @@ impl Workspace {
     /// Every class, oldest first.
     pub fn classes(&self) -> Vec<ClassEntry> {
         let snapshot = self.snapshot();
-        let entry = |class: &crate::index::Class| ClassEntry {
+        let entry = |class: &Class| ClassEntry {
             name: class.name.clone(),
             n_examples: class.examples.len(),
         };
@@ -185,7 +151,9 @@ impl Workspace {
     /// A quota.
     pub fn add_numbered_class(&self, stem: &str) -> Result<ClassEntry, Problem> {
         let snapshot = self.snapshot();
-        let free = (1..).map(|number| format!("{stem} {number}")).find(|name| snapshot.index.class(name).is_none());
+        let free = (1..)
+            .map(|number| format!("{stem} {number}"))
+            .find(|name| snapshot.index.class(name).is_none());
         self.add_class(&free.unwrap_or_else(|| stem.to_owned()))
     }
 
@@ -206,6 +174,7 @@ impl Workspace {
                 library.rename_class(from, to).map_err(store_problem)?;
             }
             index.rename(from, to);
+            index.follow(library.classifier());
             self.publish(&library, index);
         }
         drop(library);
@@ -224,6 +193,7 @@ impl Workspace {
             library.remove_class(name).map_err(store_problem)?;
         }
         index.remove(name);
+        index.follow(library.classifier());
         self.publish(&library, index);
         Ok(())
     }
@@ -244,8 +214,7 @@ impl Workspace {
     pub fn examples(&self, class: &str, pictures: bool) -> Result<Vec<ExampleEntry>, Problem> {
         let snapshot = self.snapshot();
         let known = snapshot.index.class(class).ok_or_else(|| no_class(class))?;
-        let examples: Vec<ContentHash> = known.examples.iter().map(|example| example.hash).collect();
-        self.entries(&snapshot, class, &examples, pictures)
+        self.entries(&snapshot, class, &known.examples, pictures)
     }
 
     fn entries(
@@ -257,7 +226,9 @@ impl Workspace {
     ) -> Result<Vec<ExampleEntry>, Problem> {
         let known = snapshot.classifier.class(class);
         let entry = |&hash: &ContentHash| {
-            let name = known.and_then(|known| known.example(hash)).map_or("", |example| example.name());
+            let name = known
+                .and_then(|known| known.example(hash))
+                .map_or("", |example| example.name());
             let shown = match pictures.then(|| self.thumbnail(class, hash)) {
                 Some(shown) => Some(shown?),
                 None => None,
@@ -287,17 +258,29 @@ impl Workspace {
             )),
             false => Ok(()),
         };
-        most(format!("class `{class}`"), known.examples.len(), self.limits.examples_per_class)?;
-        most("all classes together".to_owned(), snapshot.index.n_examples(), self.limits.examples)?;
+        most(
+            format!("class `{class}`"),
+            known.examples.len(),
+            self.limits.examples_per_class,
+        )?;
+        most(
+            "all classes together".to_owned(),
+            snapshot.index.n_examples(),
+            self.limits.examples,
+        )?;
         let input = self.input();
         let hashes = pictures
             .iter()
             .map(|one| decode::decode(&input, one).map(|picture| picture.hash()))
             .collect::<Result<Vec<_>, _>>()?;
-        let files = pictures.into_iter().map(|one| (one.name, one.bytes.to_vec())).collect();
+        let files = pictures
+            .into_iter()
+            .map(|one| (one.name, one.bytes.to_vec()))
+            .collect();
         library.add(class, files).map_err(store_problem)?;
         let mut index = snapshot.index.clone();
-        self.follow(&library, &mut index);
+        index.extend(class, &hashes);
+        index.follow(library.classifier());
         self.publish(&library, index);
         drop(library);
         self.entries(&self.snapshot(), class, &hashes, true)
@@ -312,7 +295,7 @@ impl Workspace {
         let mut index = self.snapshot().index.clone();
         let hash = self.known(class, example)?;
         library.remove_example(class, hash).map_err(store_problem)?;
-        self.follow(&library, &mut index);
+        index.follow(library.classifier());
         self.publish(&library, index);
         Ok(())
     }
@@ -336,7 +319,7 @@ impl Workspace {
         let snapshot = self.snapshot();
         let known = snapshot.index.class(class).ok_or_else(|| no_class(class))?;
         let hash: Option<ContentHash> = example.parse().ok();
-        hash.filter(|hash| known.examples.iter().any(|example| example.hash == *hash))
+        hash.filter(|hash| known.examples.contains(hash))
             .ok_or_else(|| no_example(class, example))
     }
 
@@ -348,19 +331,29 @@ impl Workspace {
         let snapshot = self.snapshot();
         let classifier = &snapshot.classifier;
         if classifier.classes().len() == 0 {
-            return Err(Problem::new(&CONFLICT, "no class has an example yet; add some first"));
+            return Err(Problem::new(
+                &CONFLICT,
+                "no class has an example yet; add some first",
+            ));
         }
         if classifier.kernel().is_none() {
             let pictures: Vec<Picture> = pictures.iter().map(|&picture| picture.clone()).collect();
             let answers = classifier.classify_as(&pictures, wish.show).map_err(problem)?;
-            return Ok(answers.into_iter().map(|answer| Found::new(answer, None)).collect());
+            return Ok(answers
+                .into_iter()
+                .map(|answer| Found::new(answer, None))
+                .collect());
         }
         let embeddings = classifier.model().embed(pictures).map_err(problem)?;
-        let answers = classifier.classify_embedded(&embeddings, wish.show).map_err(problem)?;
+        let answers = classifier
+            .classify_embedded(&embeddings, wish.show)
+            .map_err(problem)?;
         let map = wish.place.then(|| snapshot.map());
         let place = |embedding: &[f32]| map.as_ref().and_then(|map| map.place(embedding));
         let found = answers.into_iter().zip(&embeddings);
-        Ok(found.map(|(answer, embedding)| Found::new(answer, place(embedding))).collect())
+        Ok(found
+            .map(|(answer, embedding)| Found::new(answer, place(embedding)))
+            .collect())
     }
 
     /// Whether no class has an example.
@@ -404,9 +397,18 @@ impl Workspace {
         let mut library = self.lock();
         if library.refresh().map_err(store_problem)? {
             let mut index = self.snapshot().index.clone();
-            let empty: Vec<String> =
-                index.classes().filter(|class| class.examples.is_empty()).map(|class| class.name.clone()).collect();
-            index.follow(library.classifier(), |name| empty.iter().any(|known| known == name));
+            let full = |class: &&Class| !class.examples.is_empty();
+            let had: Vec<String> = index
+                .classes()
+                .filter(full)
+                .map(|class| class.name.clone())
+                .collect();
+            index.follow(library.classifier());
+            for name in had {
+                if index.class(&name).is_some_and(|class| class.examples.is_empty()) {
+                    index.remove(&name);
+                }
+            }
             self.publish(&library, index);
         }
         Ok(())
@@ -416,14 +418,14 @@ impl Workspace {
         if index.classes().len() + more > self.limits.classes {
             return Err(Problem::new(
                 &QUOTA,
-                format!("there may be {} classes, and there are {}; remove some, or raise the quota", self.limits.classes, index.classes().len()),
+                format!(
+                    "there may be {} classes, and there are {}; remove some, or raise the quota",
+                    self.limits.classes,
+                    index.classes().len()
+                ),
             ));
         }
         Ok(())
-    }
-
-    fn follow(&self, library: &Library, index: &mut Index) {
-        index.follow(library.classifier(), |_| true);
     }
 
     fn publish(&self, library: &Library, index: Index) {
@@ -443,40 +445,8 @@ impl Workspace {
 
 impl Snapshot {
     fn map(&self) -> Arc<Map> {
-        self.map.get_or_init(|| Arc::new(Map::of(&self.classifier))).clone()
-    }
-}
-
-fn no_class(name: &str) -> Problem {
-    Problem::new(&NOT_FOUND, format!("there is no class `{name}`"))
-}
-
-fn no_example(class: &str, example: &str) -> Problem {
-    Problem::new(&NOT_FOUND, format!("class `{class}` has no example `{example}`"))
-}
-
-fn taken(name: &str) -> Problem {
-    Problem::new(&CONFLICT, format!("there is a class `{name}` already"))
-}
-
-/// An error of the library as the request's problem.
-pub fn problem(error: kshot::Error) -> Problem {
-    match &error {
-        kshot::Error::Data(_) => Problem::new(&NOT_A_PICTURE, error.to_string()),
-        kshot::Error::Class { .. } => Problem::new(&UNUSABLE, error.to_string()),
-        _ => Problem::internal(error),
-    }
-}
-
-/// An error of the store as the request's problem.
-pub fn store_problem(error: StoreError) -> Problem {
-    match error {
-        StoreError::Kshot(error) => problem(error),
-        StoreError::Quota { .. } => Problem::new(&QUOTA, error.to_string()),
-        StoreError::Class { .. } | StoreError::OtherModel { .. } => Problem::new(&CONFLICT, error.to_string()),
-        error => {
-            tracing::error!(%error, "the store failed");
-            Problem::new(&INTERNAL, "the store failed; the server's log says how")
-        }
+        self.map
+            .get_or_init(|| Arc::new(Map::of(&self.classifier)))
+            .clone()
     }
 }

@@ -3,6 +3,7 @@
 pub mod data;
 pub mod eval;
 pub mod list;
+pub mod serve;
 pub mod train;
 
 mod common;
@@ -16,6 +17,7 @@ pub fn run(matches: ArgMatches) -> Result<(), Error> {
         Some(("train", matches)) => train::run(matches),
         Some(("eval", matches)) => eval::run(matches),
         Some(("data", matches)) => data::run(matches),
+        Some(("serve", matches)) => serve::run(matches),
         Some((name, matches)) => list::run(name, matches),
         None => unreachable!("clap requires a subcommand"),
     }

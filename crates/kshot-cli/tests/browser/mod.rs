@@ -52,9 +52,16 @@ pub fn find() -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("KSHOT_CHROMIUM") {
         return Some(PathBuf::from(path)).filter(|path| path.is_file());
     }
-    let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+    let names = [
+        "chromium",
+        "chromium-browser",
+        "google-chrome",
+        "google-chrome-stable",
+    ];
     let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
-    let places = names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    let places = names
+        .iter()
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
     places.into_iter().find(|path| path.is_file())
 }
 
@@ -68,11 +75,29 @@ impl Browser {
         let profile = tempfile::tempdir().unwrap();
         // The browser reads commands from descriptor 3 and answers on 4.
         let mut child = Command::new("sh")
-            .args(["-c", "exec \"$0\" \"$@\" 3<&0 4>&1 0</dev/null 1>/dev/null 2>/dev/null"])
+            .args([
+                "-c",
+                "exec \"$0\" \"$@\" 3<&0 4>&1 0</dev/null 1>/dev/null 2>/dev/null",
+            ])
             .arg(program)
-            .args(["--headless", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--no-first-run"])
-            .args(["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"])
-            .args(["--disable-dev-shm-usage", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"])
+            .args([
+                "--headless",
+                "--remote-debugging-pipe",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+            ])
+            .args([
+                "--disable-quic",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ])
+            .args([
+                "--disable-dev-shm-usage",
+                "--use-fake-device-for-media-stream",
+                "--use-fake-ui-for-media-stream",
+            ])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -115,7 +140,10 @@ impl Browser {
             "Emulation.setDeviceMetricsOverride",
             json!({"width": screen.width, "height": screen.height, "deviceScaleFactor": 1, "mobile": screen.phone}),
         );
-        browser.call("Emulation.setTouchEmulationEnabled", json!({"enabled": screen.phone}));
+        browser.call(
+            "Emulation.setTouchEmulationEnabled",
+            json!({"enabled": screen.phone}),
+        );
         let scheme = if screen.dark { "dark" } else { "light" };
         browser.call(
             "Emulation.setEmulatedMedia",
@@ -135,7 +163,10 @@ impl Browser {
         self.to.write_all(message.to_string().as_bytes()).unwrap();
         self.to.write_all(&[0]).unwrap();
         loop {
-            let message = self.from.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no answer to {method}"));
+            let message = self
+                .from
+                .recv_timeout(PATIENCE)
+                .unwrap_or_else(|_| panic!("no answer to {method}"));
             if message["id"] == self.next {
                 assert!(message["error"].is_null(), "{method}: {}", message["error"]);
                 return message["result"].clone();
@@ -148,8 +179,12 @@ impl Browser {
         let parameters = &event["params"];
         let complaint = match event["method"].as_str() {
             Some("Runtime.exceptionThrown") => Some(parameters["exceptionDetails"].to_string()),
-            Some("Runtime.consoleAPICalled") if parameters["type"] == "error" => Some(parameters["args"].to_string()),
-            Some("Log.entryAdded") if parameters["entry"]["level"] == "error" => Some(parameters["entry"].to_string()),
+            Some("Runtime.consoleAPICalled") if parameters["type"] == "error" => {
+                Some(parameters["args"].to_string())
+            }
+            Some("Log.entryAdded") if parameters["entry"]["level"] == "error" => {
+                Some(parameters["entry"].to_string())
+            }
             _ => None,
         };
         self.complaints.extend(complaint);
@@ -169,21 +204,30 @@ impl Browser {
             "Runtime.evaluate",
             json!({"expression": expression, "awaitPromise": true, "returnByValue": true}),
         );
-        assert!(result["exceptionDetails"].is_null(), "{expression}: {}", result["exceptionDetails"]);
+        assert!(
+            result["exceptionDetails"].is_null(),
+            "{expression}: {}",
+            result["exceptionDetails"]
+        );
         result["result"]["value"].clone()
     }
 
     /// The text of the first element that a selector finds; empty if it finds none.
     #[track_caller]
     pub fn text(&mut self, selector: &str) -> String {
-        let value = self.evaluate(&format!("document.querySelector({})?.textContent ?? ''", json!(selector)));
+        let value = self.evaluate(&format!(
+            "document.querySelector({})?.textContent ?? ''",
+            json!(selector)
+        ));
         value.as_str().unwrap_or_default().to_owned()
     }
 
     /// How many elements a selector finds.
     #[track_caller]
     pub fn count(&mut self, selector: &str) -> u64 {
-        self.evaluate(&format!("document.querySelectorAll({}).length", json!(selector))).as_u64().unwrap()
+        self.evaluate(&format!("document.querySelectorAll({}).length", json!(selector)))
+            .as_u64()
+            .unwrap()
     }
 
     /// Waits until an expression is true.
@@ -193,7 +237,10 @@ impl Browser {
         while self.evaluate(&format!("Boolean({expression})")) != true {
             if start.elapsed() > PATIENCE {
                 let page = self.evaluate("document.body.innerText");
-                panic!("waited in vain for {expression}; the page complained of {:?} and says\n{page}", self.complaints);
+                panic!(
+                    "waited in vain for {expression}; the page complained of {:?} and says\n{page}",
+                    self.complaints
+                );
             }
             std::thread::sleep(Duration::from_millis(30));
         }
@@ -220,7 +267,10 @@ impl Browser {
     #[track_caller]
     pub fn draw(&mut self, selector: &str, points: &[[f64; 2]]) {
         let [x, y, width, height] = self.place(selector);
-        let points: Vec<[f64; 2]> = points.iter().map(|[u, v]| [x + u * width, y + v * height]).collect();
+        let points: Vec<[f64; 2]> = points
+            .iter()
+            .map(|[u, v]| [x + u * width, y + v * height])
+            .collect();
         self.stroke(&points);
     }
 
@@ -229,9 +279,15 @@ impl Browser {
         if self.touch {
             for (index, [x, y]) in points.iter().enumerate() {
                 let kind = if index == 0 { "touchStart" } else { "touchMove" };
-                self.call("Input.dispatchTouchEvent", json!({"type": kind, "touchPoints": [{"x": x, "y": y}]}));
+                self.call(
+                    "Input.dispatchTouchEvent",
+                    json!({"type": kind, "touchPoints": [{"x": x, "y": y}]}),
+                );
             }
-            self.call("Input.dispatchTouchEvent", json!({"type": "touchEnd", "touchPoints": []}));
+            self.call(
+                "Input.dispatchTouchEvent",
+                json!({"type": "touchEnd", "touchPoints": []}),
+            );
             return;
         }
         let mut mouse = |kind: &str, [x, y]: [f64; 2], buttons: u8| {
@@ -242,7 +298,10 @@ impl Browser {
         };
         mouse("mouseMoved", points[0], 0);
         mouse("mousePressed", points[0], 1);
-        points.iter().skip(1).for_each(|&point| mouse("mouseMoved", point, 1));
+        points
+            .iter()
+            .skip(1)
+            .for_each(|&point| mouse("mouseMoved", point, 1));
         mouse("mouseReleased", points[last], 0);
     }
 
@@ -277,7 +336,10 @@ impl Browser {
             event["text"] = json!(text);
         }
         self.call("Input.dispatchKeyEvent", event);
-        self.call("Input.dispatchKeyEvent", json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code}));
+        self.call(
+            "Input.dispatchKeyEvent",
+            json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code}),
+        );
     }
 
     /// Drops files from the computer on an element.
@@ -296,9 +358,21 @@ impl Browser {
     /// The names and roles of everything that can be used, as a screen reader gets them.
     pub fn controls(&mut self) -> Vec<(String, String)> {
         let tree = self.call("Accessibility.getFullAXTree", json!({}));
-        let nodes = tree["nodes"].as_array().unwrap().iter().filter(|node| node["ignored"] != true);
+        let nodes = tree["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|node| node["ignored"] != true);
         let text = |value: &Value| value["value"].as_str().unwrap_or_default().to_owned();
-        let used = ["button", "textbox", "radio", "link", "application", "image", "DisclosureTriangle"];
+        let used = [
+            "button",
+            "textbox",
+            "radio",
+            "link",
+            "application",
+            "image",
+            "DisclosureTriangle",
+        ];
         nodes
             .map(|node| (text(&node["role"]), text(&node["name"])))
             .filter(|(role, _)| used.contains(&role.as_str()))
@@ -307,7 +381,9 @@ impl Browser {
 
     /// Saves what the tab shows where `KSHOT_SCREENSHOTS` says, if it does.
     pub fn screenshot(&mut self, name: &str) {
-        let Some(folder) = std::env::var_os("KSHOT_SCREENSHOTS") else { return };
+        let Some(folder) = std::env::var_os("KSHOT_SCREENSHOTS") else {
+            return;
+        };
         let shot = self.call("Page.captureScreenshot", json!({"format": "png"}));
         let data = shot["data"].as_str().unwrap();
         std::fs::create_dir_all(&folder).unwrap();

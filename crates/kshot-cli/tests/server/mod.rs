@@ -30,16 +30,29 @@ impl Server {
     #[track_caller]
     pub fn start(store: &Path, arguments: &[&str]) -> Self {
         let mut command = super::common::kshot();
-        command.arg("serve").arg(store).args(["--addr", "127.0.0.1:0"]).args(arguments);
+        command
+            .arg("serve")
+            .arg(store)
+            .args(["--addr", "127.0.0.1:0"])
+            .args(arguments);
         Self::spawn(command)
     }
 
     #[track_caller]
     pub fn spawn(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let addr = line.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next());
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let addr = line
+            .split("http://")
+            .nth(1)
+            .and_then(|rest| rest.split_whitespace().next());
         let addr = addr.and_then(|addr| addr.trim_end_matches(['/', ',', ';']).parse().ok());
         let addr = addr.unwrap_or_else(|| panic!("no address in {line:?}"));
         Self { child, addr, line }
@@ -52,7 +65,11 @@ impl Server {
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        let done = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
+        let done = Command::new("kill")
+            .arg("-TERM")
+            .arg(self.child.id().to_string())
+            .status()
+            .unwrap();
         assert!(done.success());
     }
 
@@ -85,7 +102,10 @@ impl Server {
     #[track_caller]
     pub fn request(&self, method: &str, path: &str, head: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut stream = self.connect();
-        let mut text = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.addr);
+        let mut text = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n",
+            self.addr
+        );
         for (name, value) in head {
             text += &format!("{name}: {value}\r\n");
         }
@@ -103,7 +123,12 @@ impl Server {
 
     #[track_caller]
     pub fn json(&self, method: &str, path: &str, value: &Value) -> Answer {
-        self.request(method, path, &[("content-type", "application/json")], value.to_string().as_bytes())
+        self.request(
+            method,
+            path,
+            &[("content-type", "application/json")],
+            value.to_string().as_bytes(),
+        )
     }
 
     #[track_caller]
@@ -128,7 +153,13 @@ impl Answer {
     /// Expects a status.
     #[track_caller]
     pub fn expect(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{}\n{}", self.head, String::from_utf8_lossy(&self.body));
+        assert_eq!(
+            self.status,
+            status,
+            "{}\n{}",
+            self.head,
+            String::from_utf8_lossy(&self.body)
+        );
         self
     }
 
@@ -136,7 +167,14 @@ impl Answer {
     #[track_caller]
     pub fn problem(self, status: u16, kind: &str) -> String {
         let answer = self.expect(status);
-        assert!(answer.head.to_lowercase().contains("content-type: application/problem+json"), "{}", answer.head);
+        assert!(
+            answer
+                .head
+                .to_lowercase()
+                .contains("content-type: application/problem+json"),
+            "{}",
+            answer.head
+        );
         let document = answer.json();
         assert_eq!(document["type"], format!("/docs#{kind}"), "{document}");
         assert_eq!(document["status"], status);
@@ -150,9 +188,16 @@ pub fn read_answer(stream: &mut TcpStream) -> Answer {
     let mut bytes = Vec::new();
     // A connection that is closed on unread data ends in a reset after the answer.
     let _ = stream.read_to_end(&mut bytes);
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or_else(|| panic!("no answer: {bytes:?}"));
+    let end = bytes
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap_or_else(|| panic!("no answer: {bytes:?}"));
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap();
     Answer {
         status,
         head,

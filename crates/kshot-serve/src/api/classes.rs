@@ -12,9 +12,9 @@ use utoipa::ToSchema;
 
 use super::{InPath, in_path};
 use crate::body;
+use crate::entries::ClassEntry;
 use crate::problem::{Document, Problem};
 use crate::state::App;
-use crate::workspace::ClassEntry;
 
 /// Every class.
 #[derive(Serialize, ToSchema)]
@@ -83,7 +83,9 @@ pub async fn rename(
 ) -> Result<Json<ClassEntry>, Problem> {
     let class = in_path(class)?;
     let Name { name } = body::json(&app, &headers, body).await?;
-    let class = app.blocking(move |workspace| workspace.rename_class(&class, &name)).await?;
+    let class = app
+        .blocking(move |workspace| workspace.rename_class(&class, &name))
+        .await?;
     Ok(Json(class))
 }
 
@@ -94,14 +96,21 @@ pub async fn rename(
 ))]
 pub async fn remove(State(app): State<Arc<App>>, class: InPath<String>) -> Result<StatusCode, Problem> {
     let class = in_path(class)?;
-    app.blocking(move |workspace| workspace.remove_class(&class)).await?;
+    app.blocking(move |workspace| workspace.remove_class(&class))
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Where a class is.
 fn address(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-    let encode = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    let encode = |byte: u8| {
+        if plain(byte) {
+            char::from(byte).to_string()
+        } else {
+            format!("%{byte:02X}")
+        }
+    };
     let name: String = name.bytes().map(encode).collect();
     format!("/v1/classes/{name}")
 }

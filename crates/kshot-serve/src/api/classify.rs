@@ -90,10 +90,16 @@ pub async fn classify(
 ) -> Result<Response, Problem> {
     let Wanted { top, evidence, place } = in_query(wanted)?;
     if top > MOST || evidence > MOST {
-        return Err(Problem::new(&BAD_REQUEST, format!("`top` and `evidence` go up to {MOST}")));
+        return Err(Problem::new(
+            &BAD_REQUEST,
+            format!("`top` and `evidence` go up to {MOST}"),
+        ));
     }
     if app.workspace.is_empty() {
-        return Err(Problem::new(&CONFLICT, "no class has an example yet; add some first"));
+        return Err(Problem::new(
+            &CONFLICT,
+            "no class has an example yet; add some first",
+        ));
     }
     let upload = upload::read(&app, &headers, body).await?;
     let many = upload.many;
@@ -104,13 +110,18 @@ pub async fn classify(
         place,
     };
     let found = app.worker.recognise(pictures, wish).await?;
-    let mut results = names.into_iter().zip(found).map(|(image, found)| Answer { image, found });
+    let mut results = names
+        .into_iter()
+        .zip(found)
+        .map(|(image, found)| Answer { image, found });
     let answer = if many {
         OneOrMany::Many(Answers {
             results: results.collect(),
         })
     } else {
-        let one = results.next().ok_or_else(|| Problem::internal("no answer to a picture"))?;
+        let one = results
+            .next()
+            .ok_or_else(|| Problem::internal("no answer to a picture"))?;
         OneOrMany::One(Box::new(one))
     };
     Ok(Json(answer).into_response())

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{InPath, in_path, in_query};
+use crate::entries::ExampleEntry;
 use crate::problem::{Document, Problem};
 use crate::state::App;
 use crate::upload::InJson;
-use crate::workspace::{ExampleEntry, Workspace};
+use crate::workspace::Workspace;
 use crate::{decode, upload};
 
 /// Examples of a class.
@@ -45,7 +46,9 @@ pub async fn list(
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Json<Examples>, Problem> {
     let (class, wanted) = (in_path(class)?, in_query(wanted)?);
-    let examples = app.blocking(move |workspace| workspace.examples(&class, wanted.pictures)).await?;
+    let examples = app
+        .blocking(move |workspace| workspace.examples(&class, wanted.pictures))
+        .await?;
     Ok(Json(Examples { examples }))
 }
 
@@ -92,7 +95,9 @@ pub async fn picture(
     path: InPath<(String, String)>,
 ) -> Result<Response, Problem> {
     let (class, example) = in_path(path)?;
-    let png = app.blocking(move |workspace| workspace.picture(&class, &example)).await?;
+    let png = app
+        .blocking(move |workspace| workspace.picture(&class, &example))
+        .await?;
     let headers = [
         (header::CONTENT_TYPE, "image/png"),
         // An example's picture never changes.
@@ -112,6 +117,7 @@ pub async fn remove(
     path: InPath<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let (class, example) = in_path(path)?;
-    app.blocking(move |workspace| workspace.remove_example(&class, &example)).await?;
+    app.blocking(move |workspace| workspace.remove_example(&class, &example))
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

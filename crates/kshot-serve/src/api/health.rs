@@ -9,9 +9,9 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::entries::ModelEntry;
 use crate::problem::{BUSY, Document, Problem};
 use crate::state::App;
-use crate::workspace::ModelEntry;
 
 /// What the server is, holds and takes.
 #[derive(Serialize, ToSchema)]

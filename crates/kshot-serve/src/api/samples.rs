@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::body;
+use crate::entries::ClassEntry;
 use crate::problem::{Document, Problem, UNUSABLE};
 use crate::samples::{self, Unseen};
 use crate::state::App;
-use crate::workspace::ClassEntry;
 
 /// How many.
 #[derive(Deserialize, ToSchema)]
@@ -46,9 +46,15 @@ pub async fn add(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<Samples>), Problem> {
-    let Wanted { n_classes, n_examples } = body::json(&app, &headers, body).await?;
+    let Wanted {
+        n_classes,
+        n_examples,
+    } = body::json(&app, &headers, body).await?;
     if !(1..=20).contains(&n_classes) || !(1..=10).contains(&n_examples) {
-        return Err(Problem::new(&UNUSABLE, "`n_classes` is from 1 to 20, `n_examples` from 1 to 10"));
+        return Err(Problem::new(
+            &UNUSABLE,
+            "`n_classes` is from 1 to 20, `n_examples` from 1 to 10",
+        ));
     }
     let (classes, unseen) = app
         .blocking(move |workspace| samples::enrol(workspace, n_classes, n_examples))

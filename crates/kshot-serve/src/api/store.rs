@@ -19,7 +19,10 @@ pub async fn download(State(app): State<Arc<App>>) -> Result<Response, Problem> 
     let bytes = app.blocking(|workspace| workspace.export()).await?;
     let headers = [
         (header::CONTENT_TYPE, "application/vnd.sqlite3"),
-        (header::CONTENT_DISPOSITION, "attachment; filename=\"classes.kshot\""),
+        (
+            header::CONTENT_DISPOSITION,
+            "attachment; filename=\"classes.kshot\"",
+        ),
     ];
     Ok((headers, bytes).into_response())
 }
@@ -30,8 +33,13 @@ pub async fn download(State(app): State<Arc<App>>) -> Result<Response, Problem> 
     (status = 413, body = Document, content_type = "application/problem+json"),
     (status = 422, body = Document, content_type = "application/problem+json", description = "Not a store, or one of another model"),
 ))]
-pub async fn upload(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<StatusCode, Problem> {
+pub async fn upload(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Problem> {
     let whole = body::read(&app, &headers, body, app.config.limits.store).await?;
-    app.blocking(move |workspace| workspace.import(&whole.bytes)).await?;
+    app.blocking(move |workspace| workspace.import(&whole.bytes))
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
