@@ -23,13 +23,13 @@ function show(...children) {
 }
 
 /** What to do, while there is nothing to answer. */
-export function showGuide({ onexamples, onsuggest }) {
+export function showGuide({ drawn, onexamples, onsuggest }) {
   announce('');
   if (total() === 0) {
     show(el('div', { class: 'guide' },
       el('ol', { class: 'steps' },
-        el('li', {}, 'Draw a sign on the pad.'),
-        el('li', {}, 'Give it a name: that makes a class.'),
+        el('li', { class: drawn ? '' : 'now' }, 'Draw a sign on the pad.'),
+        el('li', { class: drawn ? 'now' : '' }, 'Give it a name: that makes a class.'),
         el('li', {}, 'Teach a second one the same way.'),
         el('li', {}, 'Draw either again: it is recognised while you draw.')),
       el('p', { class: 'quiet' }, 'One example is enough to begin with. Pictures from files and the camera work too.'),
@@ -64,17 +64,18 @@ const joint = (answer, probability) => probability * (1 - answer.none_probabilit
 
 function bars(answer) {
   const rows = answer.ranked.slice(0, LISTED).map((one) => bar(one.label, joint(answer, one.probability), colour(one.label)));
-  rows.push(bar('none of these', answer.none_probability, 'none'));
+  // Without a second example of some class there is nothing to tell by.
+  rows.push(bar('none of these', answer.none_probability, 'none', answer.none_probability === 0 ? '–' : undefined));
   return el('ul', { class: 'bars', 'aria-label': 'Probabilities' }, ...rows);
 }
 
-function bar(label, probability, kind) {
+function bar(label, probability, kind, text = percent(probability)) {
   const fill = el('i', {});
   fill.style.setProperty('--share', probability.toFixed(4));
   return el('li', { class: kind },
     el('span', { class: 'bar-label', title: label }, label),
     el('span', { class: 'bar-track', 'aria-hidden': 'true' }, fill),
-    el('span', { class: 'bar-value' }, percent(probability)));
+    el('span', { class: 'bar-value' }, text));
 }
 
 function evidence(answer) {

@@ -42,13 +42,15 @@ function answered(answer, error) {
 }
 
 function guide() {
-  answers.showGuide({ onexamples: exampleSet, onsuggest: unseen.length > 0 ? suggest : null });
+  answers.showGuide({ drawn: !pad.empty, onexamples: exampleSet, onsuggest: unseen.length > 0 ? suggest : null });
 }
 
 function padChanged() {
   byId('undo').disabled = pad.empty;
   byId('clear').disabled = pad.empty;
   byId('pad-hint').hidden = !pad.empty;
+  byId('new-class').classList.toggle('wanted', !pad.empty && state.classes.length === 0);
+  if (model.total() === 0) guide();
   recogniser.look();
 }
 

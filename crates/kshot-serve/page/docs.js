@@ -5,7 +5,7 @@ import { byId, el } from './dom.js';
 const METHODS = ['get', 'post', 'put', 'patch', 'delete'];
 
 byId('example').textContent = `curl -H 'content-type: application/json' -d '{"name": "alpha"}' ${location.origin}/v1/classes
-curl --data-binary @a1.png -H 'content-type: image/png' ${location.origin}/v1/classes/ID/examples
+curl --data-binary @a1.png -H 'content-type: image/png' ${location.origin}/v1/classes/alpha/examples
 curl --data-binary @new.png -H 'content-type: image/png' ${location.origin}/classify`;
 
 const document_ = await (await fetch('openapi.json')).json();
@@ -33,10 +33,10 @@ function operation(path, method, what) {
   const schema = Object.values(ok?.[1].content ?? {})[0]?.schema?.$ref?.split('/').pop();
   const rows = schema ? fields(schema) : [];
   return el('details', { class: 'operation' },
-    el('summary', {}, el('b', { class: `method ${method}` }, method.toUpperCase()), ' ', el('code', {}, path), ' ', el('span', { class: 'quiet' }, what.summary ?? '')),
+    el('summary', {}, el('b', { class: `method ${method}` }, method.toUpperCase()), ' ', el('code', {}, path), ' ', el('span', { class: 'quiet' }, (what.summary ?? '').replaceAll('`', ''))),
     what.description && el('p', {}, what.description),
     what.requestBody && el('p', {}, 'Body: ', schemaName(what.requestBody.content)),
-    parameters.length > 0 && el('ul', {}, ...parameters.map((one) => el('li', {}, el('code', {}, `?${one.name}=`), ` ${one.description ?? ''}`))),
+    parameters.length > 0 && el('ul', {}, ...parameters.map((one) => el('li', {}, el('code', {}, `?${one.name}=`), ` ${(one.description ?? '').replaceAll('`', '')}`))),
     el('p', {}, `Answers ${ok?.[0] ?? ''}: ${schemaName(ok?.[1].content) || 'nothing'}`),
     rows.length > 0 && el('ul', {}, ...rows.map(({ field, type, description }) => el('li', {}, el('code', {}, field), type ? ` ${type}. ` : ' ', description ?? ''))));
 }

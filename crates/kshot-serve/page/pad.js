@@ -1,7 +1,7 @@
 // The drawing pad: strokes in the unit square, by pointer or keyboard.
 
 /** Width of the pen as a share of the side, as in the drawings that the model has learned from. */
-const PEN = 0.035;
+const PEN = 0.048;
 /** Side of the picture that is sent. */
 const SIDE = 112;
 /** The longer side of a drawing on the picture that is sent, as a share of its side. */

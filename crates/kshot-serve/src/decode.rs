@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 use std::path::Path;
+use std::sync::Mutex;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -21,6 +22,11 @@ const PER_PIXEL: u64 = 10;
 
 /// Longer side of a picture that is shown, in pixels.
 pub const THUMBNAIL: u32 = 160;
+
+/// Stored pictures of more pixels are made small one after the other, whoever asks.
+const LARGE: u64 = 1 << 20;
+
+static ONE_LARGE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A picture with its name.
 #[derive(Debug)]
@@ -137,6 +143,9 @@ pub fn thumbnail(bytes: &[u8]) -> Result<Thumbnail, Problem> {
         .map_err(Problem::internal)?
         .into_decoder()
         .map_err(Problem::internal)?;
+    let (width, height) = decoder.dimensions();
+    let large = u64::from(width) * u64::from(height) > LARGE;
+    let _alone = large.then(|| ONE_LARGE_AT_A_TIME.lock());
     let orientation = decoder.orientation().map_err(Problem::internal)?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(Problem::internal)?;
     picture.apply_orientation(orientation);

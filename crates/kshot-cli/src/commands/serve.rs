@@ -98,6 +98,8 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("http")
+        // Each may hold a decoded picture.
+        .max_blocking_threads(32)
         .build()
         .context("starting the threads that answer")?;
     runtime.block_on(async {

@@ -84,7 +84,7 @@ pub async fn add(
     Ok((StatusCode::CREATED, Json(Examples { examples })).into_response())
 }
 
-/// An example's picture, as the model sees it.
+/// An example's picture, as a PNG of at most 160 pixels a side.
 #[utoipa::path(get, path = "/v1/classes/{class}/examples/{example}", tag = "examples",
     params(("class" = String, Path), ("example" = String, Path)), responses(
     (status = 200, body = Vec<u8>, content_type = "image/png"),
