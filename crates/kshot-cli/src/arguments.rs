@@ -2,7 +2,7 @@
 
 use clap::Command;
 
-use crate::commands::{data, eval, list, serve, train};
+use crate::commands::{classify, completions, data, enroll, eval, export, list, serve, train};
 
 /// The whole command line.
 pub fn command() -> Command {
@@ -14,6 +14,10 @@ pub fn command() -> Command {
         .subcommand(train::command())
         .subcommand(eval::command())
         .subcommand(data::command())
+        .subcommand(enroll::command())
+        .subcommand(classify::command())
+        .subcommand(export::command())
         .subcommand(serve::command())
         .subcommands(list::commands())
+        .subcommands(completions::commands())
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kshot::classifier::{Added, ContentHash, Example, FewShotClassifier, Head, Picture, check_name};
 use kshot::trained::Trained;
+use rayon::prelude::*;
 
 use crate::error::StoreError;
 use crate::store::{Change, ClassStore, Contents, NewExample, StoredModel};
@@ -130,11 +131,26 @@ impl Library {
     /// A picture that can't be decoded, a quota, a name that can't be a class's, and what the store says.
     pub fn add(&mut self, class: &str, files: Vec<(String, Vec<u8>)>) -> Result<Vec<Added>, StoreError> {
         check_name(class)?;
-        let model = self.classifier.model().clone();
+        let input = *self.classifier.model().input();
         let pictures = files
-            .iter()
-            .map(|(name, bytes)| model.input().decode(bytes, Path::new(name)))
+            .par_iter()
+            .map(|(name, bytes)| input.decode(bytes, Path::new(name)))
             .collect::<Result<Vec<_>, _>>()?;
+        self.add_decoded(class, files, pictures)
+    }
+
+    /// As [`Library::add`], of files that are decoded already, for this library's model.
+    ///
+    /// # Errors
+    /// As [`Library::add`].
+    pub fn add_decoded(
+        &mut self,
+        class: &str,
+        files: Vec<(String, Vec<u8>)>,
+        pictures: Vec<Picture>,
+    ) -> Result<Vec<Added>, StoreError> {
+        check_name(class)?;
+        let model = self.classifier.model().clone();
         let embeddings = model.embed(&pictures.iter().collect::<Vec<_>>())?;
         let mut new = Vec::with_capacity(files.len());
         let mut examples = Vec::with_capacity(files.len());

@@ -38,7 +38,7 @@ pub enum Error {
     },
     /// Images that an encoder can't take.
     #[error(
-        "encoder {encoder} needs images of at least {smallest}x{smallest} pixels, found {image}; raise --image-size"
+        "encoder {encoder} needs images of at least {smallest}x{smallest} pixels, found {image}; raise --image-size, or for features take --encoder identity"
     )]
     ImageTooSmall {
         /// Which encoder.

@@ -118,6 +118,13 @@ impl<M: Method> Learner for Erased<M> {
             query: episode.query_on(&self.training_device),
             query_labels: episode.query_labels(),
         };
+        if !self.parameters.iter().any(|parameter| parameter.trainable) {
+            return Err(Error::Setting {
+                name: "episodes",
+                problem: "the model has nothing to train; give --episodes 0, or an encoder with weights"
+                    .to_owned(),
+            });
+        }
         let mut pass = Pass::train();
         let Objective { loss, logits } = self.model.loss(&batch, &mut pass)?;
         let mut gradients = loss.backward();

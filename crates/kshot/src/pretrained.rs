@@ -15,7 +15,11 @@ pub struct Pretrained {
 }
 
 /// Every model of this build; the first is the default.
-pub static PRETRAINED: &[Pretrained] = &[];
+pub static PRETRAINED: &[Pretrained] = &[Pretrained {
+    name: "glyphs-conv4",
+    summary: "drawn characters and signs: prototypical networks on procedural alphabets, 28x28 grey",
+    bytes: include_bytes!("../../../models/glyphs-conv4.safetensors"),
+}];
 
 /// The default model's name.
 pub const DEFAULT: &str = "glyphs-conv4";
@@ -33,4 +37,27 @@ pub fn find(name: &str) -> Result<&'static Pretrained, Error> {
             name: name.to_owned(),
             hint: crate::suggest::hint(name, PRETRAINED.iter().map(|model| model.name)),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::trained::Trained;
+
+    #[test]
+    fn every_model_can_be_used_has_its_name_and_says_where_it_ends() {
+        assert_eq!(PRETRAINED[0].name, DEFAULT);
+        for model in PRETRAINED {
+            let trained = Trained::from_bytes(model.bytes, Path::new(model.name)).unwrap();
+            assert_eq!(trained.name(), model.name);
+            let card = &trained.file().card;
+            for part in ["Data", "Accuracy", "Limits"] {
+                assert!(card.contains(part), "{}: {part}", model.name);
+            }
+        }
+        let error = find("glyps-conv4").err().unwrap().to_string();
+        assert_eq!(error, "unknown model `glyps-conv4`; did you mean `glyphs-conv4`?");
+    }
 }

@@ -1,12 +1,17 @@
 //! The subcommands, one file each.
 
+pub mod classify;
+pub mod completions;
 pub mod data;
+pub mod enroll;
 pub mod eval;
+pub mod export;
 pub mod list;
 pub mod serve;
 pub mod train;
 
 mod common;
+mod pictures;
 
 use anyhow::Error;
 use clap::ArgMatches;
@@ -17,6 +22,10 @@ pub fn run(matches: ArgMatches) -> Result<(), Error> {
         Some(("train", matches)) => train::run(matches),
         Some(("eval", matches)) => eval::run(matches),
         Some(("data", matches)) => data::run(matches),
+        Some(("enroll", matches)) => enroll::run(matches),
+        Some(("classify", matches)) => classify::run(matches),
+        Some(("export", matches)) => export::run(matches),
+        Some((name @ ("completions" | "man"), matches)) => completions::run(name, matches),
         Some(("serve", matches)) => serve::run(matches),
         Some((name, matches)) => list::run(name, matches),
         None => unreachable!("clap requires a subcommand"),
@@ -25,7 +34,11 @@ pub fn run(matches: ArgMatches) -> Result<(), Error> {
 
 /// 2 for wrong usage (an unknown name, a value out of its range), 1 for everything that went wrong later.
 pub fn exit_code(error: &Error) -> u8 {
-    match error.downcast_ref::<kshot::Error>() {
+    let error = match error.downcast_ref::<kshot_store::StoreError>() {
+        Some(kshot_store::StoreError::Kshot(error)) => Some(error),
+        _ => error.downcast_ref::<kshot::Error>(),
+    };
+    match error {
         Some(
             kshot::Error::Unknown { .. }
             | kshot::Error::Option(_)

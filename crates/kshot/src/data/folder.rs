@@ -23,6 +23,7 @@ use crate::random::stream;
 pub use fit::Fit;
 use fit::Target;
 use load::Loaded;
+pub use scan::{Scanned, is_picture, scan as scan_folder};
 
 /// What the registry knows of folders.
 pub static SPEC: DatasetSpec = DatasetSpec {
@@ -206,7 +207,7 @@ impl Dataset for Folder {
 
 /// Indices of the train, validation and test classes, each in order: the first of them in a seeded order train, the
 /// next validate, the rest test.
-fn partition(n_classes: usize, fractions: [f64; 2], seed: u64) -> [Vec<usize>; 3] {
+pub(super) fn partition(n_classes: usize, fractions: [f64; 2], seed: u64) -> [Vec<usize>; 3] {
     let mut generator = stream(seed, &[PARTITION_STREAM]);
     let mut order: Vec<(u64, usize)> = (0..n_classes)
         .map(|index| (generator.next_u64(), index))

@@ -15,6 +15,7 @@ mod real;
 pub mod registry;
 mod shape;
 
+pub mod features;
 pub mod folder;
 pub mod glyphs;
 pub mod omniglot;

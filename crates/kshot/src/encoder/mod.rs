@@ -1,6 +1,7 @@
 //! Encoders: images in, feature maps out. One file each, and one line in the list below.
 
 mod conv4;
+mod identity;
 mod relation;
 mod resnet12;
 
@@ -70,6 +71,7 @@ encoders! {
     conv4::Conv4,
     relation::RelationEncoder,
     resnet12::ResNet12,
+    identity::Identity,
 }
 
 impl Encoder {

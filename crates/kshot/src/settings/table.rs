@@ -23,7 +23,7 @@ pub static SETTINGS: &[OptionSpec] = &[
         "data",
         OptionKind::Text,
         "glyphs",
-        "dataset: glyphs, omniglot, folder:DIR",
+        "dataset: glyphs, omniglot, folder:DIR, features:FILE",
     ),
     setting(
         "data-dir",

@@ -23,6 +23,14 @@ pub struct Scanned {
     pub warnings: Vec<String>,
 }
 
+/// Whether a file's name ends as a picture's.
+pub fn is_picture(path: &Path) -> bool {
+    let ending = path
+        .extension()
+        .map(|ending| ending.to_string_lossy().to_lowercase());
+    ending.is_some_and(|ending| ENDINGS.contains(&&*ending))
+}
+
 /// Lists `folder` for the dataset called `name`.
 ///
 /// # Errors

@@ -307,6 +307,7 @@ fn more_pictures_than_memory_are_refused() {
             channels: 3,
             fit: Fit::Crop,
             invert: false,
+            filter: FilterType::Bilinear,
         },
         false,
     );

@@ -1,0 +1,118 @@
+//! A store and a classifier in step with it.
+
+mod common;
+
+use std::path::Path;
+
+use common::{files, png, untrained};
+use kshot::classifier::{Added, Head, Unknown};
+use kshot_store::{Library, StoreError, open, open_or_create};
+
+fn library(place: &str, method: &str) -> Library {
+    let mut library =
+        Library::with_model(open_or_create(place).unwrap(), untrained(method, 1), Head::Model).unwrap();
+    for place in 0..3 {
+        library.add(&format!("bar{place}"), files(place)).unwrap();
+    }
+    library
+}
+
+fn labels(library: &Library) -> Vec<(String, f64)> {
+    let input = library.classifier().model().input();
+    let queries: Vec<_> = (0..3)
+        .map(|place| input.decode(&png(place, 6), Path::new("q")).unwrap())
+        .collect();
+    let answers = library.classifier().classify(&queries).unwrap();
+    answers
+        .into_iter()
+        .map(|answer| (answer.ranked[0].label.clone(), answer.ranked[0].probability))
+        .collect()
+}
+
+#[test]
+fn a_store_opened_again_answers_as_before_whatever_the_method() {
+    for method in ["prototypical", "matching", "relation"] {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("s").display().to_string();
+        let mut first = library(&place, method);
+        let before = labels(&first);
+        assert_eq!(
+            labels(&Library::open(open(&place).unwrap(), Head::Model).unwrap()),
+            before,
+            "{method}"
+        );
+        assert_eq!(first.add("bar0", files(0)).unwrap(), [Added::Known; 3]);
+        assert_eq!(labels(&first), before, "{method}");
+    }
+}
+
+#[test]
+fn a_holder_sees_what_another_has_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("s").display().to_string();
+    let mut first = library(&place, "prototypical");
+    let mut second = Library::open(open(&place).unwrap(), Head::Model).unwrap();
+    second.set_unknown(Unknown::Never).unwrap();
+    assert!(!second.refresh().unwrap());
+    first.rename_class("bar0", "first bar").unwrap();
+    first.remove_class("bar1").unwrap();
+    let hash = first.classifier().class("bar2").unwrap().examples()[0].hash();
+    first.remove_example("bar2", hash).unwrap();
+    assert!(second.refresh().unwrap());
+    assert_eq!(second.change(), first.change());
+    assert_eq!(labels(&second), labels(&first));
+    assert_eq!(second.classifier().unknown(), Unknown::Never);
+    // A change by one who has not seen the other's brings both.
+    second.add("bar1", files(1)).unwrap();
+    first.add("bar3", files(3)).unwrap();
+    let names: Vec<_> = first
+        .classifier()
+        .classes()
+        .map(|class| class.name().to_owned())
+        .collect();
+    assert_eq!(names, ["bar1", "bar2", "bar3", "first bar"]);
+}
+
+#[test]
+fn a_picture_that_cannot_be_read_leaves_store_and_classifier_as_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("s").display().to_string();
+    let mut library = library(&place, "prototypical");
+    let before = (library.change(), library.classifier().n_examples());
+    let mut some = files(3);
+    some[1].1.truncate(40);
+    assert!(library.add("bar3", some).is_err());
+    assert!(library.add("", files(3)).is_err());
+    assert!(library.rename_class("bar0", "bar1").is_err());
+    assert!(library.remove_class("bar9").is_err());
+    assert_eq!((library.change(), library.classifier().n_examples()), before);
+    assert_eq!(library.store().change().unwrap(), before.0);
+}
+
+#[test]
+fn another_model_is_refused_until_everything_is_embedded_by_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("s").display().to_string();
+    let mut first = library(&place, "prototypical");
+    let other = || untrained("prototypical", 2);
+    let error = Library::with_model(open(&place).unwrap(), other(), Head::Model)
+        .err()
+        .unwrap();
+    assert!(matches!(error, StoreError::OtherModel { .. }), "{error}");
+    let again = Library::re_embed(open(&place).unwrap(), other(), Head::Model).unwrap();
+    assert_eq!(again.classifier().n_examples(), 9);
+    // Who held the store with the old model finds the new one.
+    assert!(first.refresh().unwrap());
+    assert_eq!(first.classifier().model().id(), other().id());
+    assert_eq!(labels(&first), labels(&again));
+}
+
+#[test]
+fn a_store_without_a_model_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("s").display().to_string();
+    let error = Library::open(open_or_create(&place).unwrap(), Head::Model)
+        .err()
+        .unwrap();
+    assert!(matches!(error, StoreError::NoModel { .. }), "{error}");
+}
