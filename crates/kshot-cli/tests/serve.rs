@@ -464,7 +464,7 @@ fn a_full_queue_sends_away_with_a_time_to_come_back() {
     let folder = tempfile::tempdir().unwrap();
     let server = start(folder.path(), &["--queue", "2"]);
     teach(&server);
-    let (kind, body) = form(&vec![bar(true, 20); 3], "images");
+    let (kind, body) = form(&[bar(true, 20), bar(true, 20), bar(true, 20)], "images");
     let answer = server.request("POST", "/classify", &[("content-type", &kind)], &body);
     assert!(
         answer.head.to_lowercase().contains("retry-after: 1"),

@@ -225,7 +225,7 @@ for (const radio of document.getElementsByName('source')) {
 
 async function exampleSet() {
   try {
-    const made = await api.addSamples(5, 3);
+    const made = await api.addSamples(5, 5);
     unseen = made.unseen;
     await model.load();
     pad.clear();

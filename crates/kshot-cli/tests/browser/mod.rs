@@ -59,10 +59,10 @@ pub fn find() -> Option<PathBuf> {
         "google-chrome-stable",
     ];
     let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH")?).collect();
-    let places = names
+    let mut places = names
         .iter()
         .flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
-    places.into_iter().find(|path| path.is_file())
+    places.find(|path| path.is_file())
 }
 
 impl Browser {
@@ -253,7 +253,7 @@ impl Browser {
             "(() => {{ const e = document.querySelector({}); e.scrollIntoView({{block: 'nearest'}}); const r = e.getBoundingClientRect(); return [r.x, r.y, r.width, r.height]; }})()",
             json!(selector)
         ));
-        [0, 1, 2, 3].map(|index| value[index].as_f64().unwrap())
+        [0usize, 1, 2, 3].map(|index| value[index].as_f64().unwrap())
     }
 
     /// A click or tap in the middle of an element.
