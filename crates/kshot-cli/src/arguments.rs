@@ -2,7 +2,9 @@
 
 use clap::Command;
 
-use crate::commands::{classify, completions, data, enroll, eval, export, import, list, reproduce, train};
+use crate::commands::{
+    classify, completions, data, enroll, eval, export, import, list, reproduce, serve, train,
+};
 
 /// The whole command line.
 pub fn command() -> Command {
@@ -19,6 +21,7 @@ pub fn command() -> Command {
         .subcommand(enroll::command())
         .subcommand(classify::command())
         .subcommand(export::command())
+        .subcommand(serve::command())
         .subcommands(list::commands())
         .subcommands(completions::commands())
 }

@@ -14,7 +14,7 @@ mod findings;
 pub(crate) mod html;
 mod markdown;
 pub(crate) mod numbers;
-mod pca;
+pub mod pca;
 mod picture;
 mod samples;
 mod text;

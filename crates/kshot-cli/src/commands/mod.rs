@@ -9,6 +9,7 @@ pub mod export;
 pub mod import;
 pub mod list;
 pub mod reproduce;
+pub mod serve;
 pub mod train;
 
 mod common;
@@ -30,6 +31,7 @@ pub fn run(matches: ArgMatches) -> Result<(), Error> {
         Some(("classify", matches)) => classify::run(matches),
         Some(("export", matches)) => export::run(matches),
         Some((name @ ("completions" | "man"), matches)) => completions::run(name, matches),
+        Some(("serve", matches)) => serve::run(matches),
         Some((name, matches)) => list::run(name, matches),
         None => unreachable!("clap requires a subcommand"),
     }

@@ -9,7 +9,10 @@ use std::process::{Command, Output};
 /// The binary with nothing of the caller's environment that it listens to.
 pub fn kshot() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kshot"));
-    command.env_remove("KSHOT_DATA").env_remove("KSHOT_SIMD");
+    command
+        .env_remove("KSHOT_DATA")
+        .env_remove("KSHOT_SIMD")
+        .env_remove("KSHOT_TOKEN");
     command
 }
 

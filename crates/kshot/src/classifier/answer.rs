@@ -37,6 +37,9 @@ pub struct Answer {
     pub probability: f64,
     /// Whether it is one of the classes.
     pub known: bool,
+    /// The probability that it is one of the classes.
+    #[serde(skip)]
+    pub familiar: f64,
     /// The classes by falling probability, given that it is one of them.
     pub ranked: Vec<Ranked>,
     /// The examples that weigh most, by falling weight.
@@ -192,6 +195,7 @@ impl FewShotClassifier {
                 1.0 - familiar
             },
             known,
+            familiar,
             ranked: ranked.take(show.top).collect(),
             evidence: evidence.collect(),
         })

@@ -1,0 +1,123 @@
+//! `/v1/classes/{class}/examples`: the pictures that a class is known by.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Query, State, rejection::QueryRejection};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::{InPath, in_path, in_query};
+use crate::entries::ExampleEntry;
+use crate::problem::{Document, Problem};
+use crate::state::App;
+use crate::upload::InJson;
+use crate::workspace::Workspace;
+use crate::{decode, upload};
+
+/// Examples of a class.
+#[derive(Serialize, ToSchema)]
+pub struct Examples {
+    /// In the order in which they were added.
+    examples: Vec<ExampleEntry>,
+}
+
+/// What to list.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct Wanted {
+    /// Whether each example comes with its picture, as a `data:` address.
+    #[serde(default)]
+    pictures: bool,
+}
+
+/// List a class's examples.
+#[utoipa::path(get, path = "/v1/classes/{class}/examples", tag = "examples",
+    params(("class" = String, Path), Wanted), responses(
+    (status = 200, body = Examples),
+    (status = 404, body = Document, content_type = "application/problem+json"),
+))]
+pub async fn list(
+    State(app): State<Arc<App>>,
+    class: InPath<String>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Result<Json<Examples>, Problem> {
+    let (class, wanted) = (in_path(class)?, in_query(wanted)?);
+    let examples = app
+        .blocking(move |workspace| workspace.examples(&class, wanted.pictures))
+        .await?;
+    Ok(Json(Examples { examples }))
+}
+
+/// Add examples: a picture as the body, several as a form, or base64 in JSON. All are added, or none. A picture that is
+/// an example of the class already stays the one that it is.
+#[utoipa::path(post, path = "/v1/classes/{class}/examples", tag = "examples", params(("class" = String, Path)),
+    request_body(content(
+        (Vec<u8> = "image/png"),
+        (InJson = "application/json"),
+        (Vec<u8> = "multipart/form-data"),
+    )), responses(
+    (status = 201, body = Examples),
+    (status = 404, body = Document, content_type = "application/problem+json"),
+    (status = 413, body = Document, content_type = "application/problem+json"),
+    (status = 422, body = Document, content_type = "application/problem+json", description = "Not a picture; a quota"),
+))]
+pub async fn add(
+    State(app): State<Arc<App>>,
+    class: InPath<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let class = in_path(class)?;
+    // Before the pictures are read, which may take long.
+    app.workspace.class(&class)?;
+    let upload = upload::read(&app, &headers, body).await?;
+    let share = decode::admit(&app, &upload).await?;
+    let add = move |workspace: &Workspace| {
+        let _share = share;
+        workspace.add_examples(&class, upload.pictures)
+    };
+    let examples = app.blocking(add).await?;
+    Ok((StatusCode::CREATED, Json(Examples { examples })).into_response())
+}
+
+/// An example's picture, as a PNG of at most 160 pixels a side.
+#[utoipa::path(get, path = "/v1/classes/{class}/examples/{example}", tag = "examples",
+    params(("class" = String, Path), ("example" = String, Path)), responses(
+    (status = 200, body = Vec<u8>, content_type = "image/png"),
+    (status = 404, body = Document, content_type = "application/problem+json"),
+))]
+pub async fn picture(
+    State(app): State<Arc<App>>,
+    path: InPath<(String, String)>,
+) -> Result<Response, Problem> {
+    let (class, example) = in_path(path)?;
+    let png = app
+        .blocking(move |workspace| workspace.picture(&class, &example))
+        .await?;
+    let headers = [
+        (header::CONTENT_TYPE, "image/png"),
+        // An example's picture never changes.
+        (header::CACHE_CONTROL, "private, max-age=31536000, immutable"),
+    ];
+    Ok((headers, png).into_response())
+}
+
+/// Delete an example.
+#[utoipa::path(delete, path = "/v1/classes/{class}/examples/{example}", tag = "examples",
+    params(("class" = String, Path), ("example" = String, Path)), responses(
+    (status = 204),
+    (status = 404, body = Document, content_type = "application/problem+json"),
+))]
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    path: InPath<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    let (class, example) = in_path(path)?;
+    app.blocking(move |workspace| workspace.remove_example(&class, &example))
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,84 @@
+//! Around every request: its number, a line in the log, the counters, and headers that every answer carries.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use tracing::Instrument;
+
+use crate::metrics;
+use crate::server::Peer;
+use crate::state::App;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest number that is taken over from the request.
+const LONGEST: usize = 64;
+
+/// Numbers, observes and completes a request.
+pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let id = request_id(&request);
+    let method = request.method().clone();
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or("other", MatchedPath::as_str)
+        .to_owned();
+    let peer = request
+        .extensions()
+        .get::<Peer>()
+        .map(|peer| peer.0.to_string())
+        .unwrap_or_default();
+    let path = request.uri().path().to_owned();
+    request.headers_mut().insert(REQUEST_ID, id.clone());
+    let span = tracing::info_span!("request", id = id.to_str().unwrap_or_default());
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let elapsed = start.elapsed();
+    let status = response.status().as_u16();
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(
+        "cross-origin-resource-policy",
+        HeaderValue::from_static("same-origin"),
+    );
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    let labels = metrics::Request {
+        method: method.as_str().to_owned(),
+        path: route,
+        status,
+    };
+    app.metrics.requests.get_or_create(&labels).inc();
+    app.metrics.seconds.observe(elapsed.as_secs_f64());
+    let ms = elapsed.as_micros() as f64 / 1000.0;
+    span.in_scope(|| match status {
+        500.. => tracing::error!(%method, path, status, ms, peer, "answered"),
+        _ => tracing::info!(%method, path, status, ms, peer, "answered"),
+    });
+    response
+}
+
+/// The number that the request carries, or a new one.
+fn request_id(request: &Request) -> HeaderValue {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    static RANDOM: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let given = request.headers().get(&REQUEST_ID).filter(|value| {
+        let fine = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        (1..=LONGEST).contains(&value.len()) && value.as_bytes().iter().all(|&byte| fine(byte))
+    });
+    given.cloned().unwrap_or_else(|| {
+        let number = RANDOM.hash_one(NEXT.fetch_add(1, Ordering::Relaxed));
+        HeaderValue::from_str(&format!("{number:016x}")).unwrap_or(HeaderValue::from_static("0"))
+    })
+}

@@ -1,0 +1,452 @@
+//! The classes: the store and its classifier, changed one after the other, read by all at any time.
+//!
+//! Every change goes to the store, and when it is on the disk a new [`Snapshot`] takes the place of the old one. Who reads
+//! holds a snapshot, and neither waits for a change nor sees half of one.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+
+use kshot::classifier::{ContentHash, FewShotClassifier, Input, Picture, Polarity, check_name};
+use kshot_store::{Library, StoreError};
+
+use crate::answer::Found;
+use crate::config::Limits;
+use crate::convert::{no_class, no_example, problem, store_problem, taken};
+use crate::decode;
+use crate::entries::{ClassEntry, ExampleEntry, ModelEntry};
+use crate::index::{Class, Index};
+use crate::plane::Map;
+use crate::problem::{CONFLICT, Problem, QUOTA};
+use crate::transfer;
+use crate::upload::Encoded;
+use crate::worker::Wish;
+
+/// The classes.
+pub struct Workspace {
+    library: Mutex<Library>,
+    snapshot: RwLock<Arc<Snapshot>>,
+    place: String,
+    limits: Limits,
+}
+
+/// The classes at one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    classifier: FewShotClassifier,
+    index: Index,
+    map: OnceLock<Arc<Map>>,
+}
+
+impl std::fmt::Debug for Workspace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workspace")
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Workspace {
+    /// The classes of a library.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn new(library: Library, limits: Limits) -> Result<Self, StoreError> {
+        let index = Index::of(library.store().contents()?);
+        Ok(Self {
+            place: library.store().place().to_owned(),
+            snapshot: RwLock::new(Arc::new(Snapshot {
+                classifier: library.classifier().clone(),
+                index,
+                map: OnceLock::new(),
+            })),
+            library: Mutex::new(library),
+            limits,
+        })
+    }
+
+    /// Where the store is.
+    pub fn place(&self) -> String {
+        self.place.clone()
+    }
+
+    /// The classes as they are now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// What pictures the model takes.
+    pub fn input(&self) -> Input {
+        *self.snapshot().classifier.model().input()
+    }
+
+    /// The model.
+    pub fn model(&self) -> ModelEntry {
+        let snapshot = self.snapshot();
+        let model = snapshot.classifier.model();
+        ModelEntry {
+            name: model.name().to_owned(),
+            method: model.settings().method.name.to_owned(),
+            image: model.input().shape,
+            line_drawing: model.input().polarity == Polarity::Ink,
+        }
+    }
+
+    /// How many classes there are.
+    pub fn n_classes(&self) -> usize {
+        self.snapshot().index.classes().len()
+    }
+
+    /// Examples of all classes together.
+    pub fn n_examples(&self) -> usize {
+        self.snapshot().index.n_examples()
+    }
+
+    /// Every class, oldest first.
+    pub fn classes(&self) -> Vec<ClassEntry> {
+        let snapshot = self.snapshot();
+        let entry = |class: &Class| ClassEntry {
+            name: class.name.clone(),
+            n_examples: class.examples.len(),
+        };
+        snapshot.index.classes().map(entry).collect()
+    }
+
+    /// A class.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn class(&self, name: &str) -> Result<ClassEntry, Problem> {
+        let snapshot = self.snapshot();
+        let class = snapshot.index.class(name).ok_or_else(|| no_class(name))?;
+        Ok(ClassEntry {
+            name: class.name.clone(),
+            n_examples: class.examples.len(),
+        })
+    }
+
+    /// Makes a class without examples.
+    ///
+    /// # Errors
+    /// A name that is taken or can't be one, a quota.
+    pub fn add_class(&self, name: &str) -> Result<ClassEntry, Problem> {
+        check_name(name).map_err(problem)?;
+        let library = self.lock();
+        let snapshot = self.snapshot();
+        if snapshot.index.class(name).is_some() {
+            return Err(taken(name));
+        }
+        self.check_classes(&snapshot.index, 1)?;
+        let mut index = snapshot.index.clone();
+        index.push(name);
+        self.publish(&library, index);
+        drop(library);
+        self.class(name)
+    }
+
+    /// Makes a class called `stem` and the first number that is free.
+    ///
+    /// # Errors
+    /// A quota.
+    pub fn add_numbered_class(&self, stem: &str) -> Result<ClassEntry, Problem> {
+        let snapshot = self.snapshot();
+        let free = (1..)
+            .map(|number| format!("{stem} {number}"))
+            .find(|name| snapshot.index.class(name).is_none());
+        self.add_class(&free.unwrap_or_else(|| stem.to_owned()))
+    }
+
+    /// Renames a class.
+    ///
+    /// # Errors
+    /// A class that isn't there, a name that is taken or can't be one.
+    pub fn rename_class(&self, from: &str, to: &str) -> Result<ClassEntry, Problem> {
+        check_name(to).map_err(problem)?;
+        let mut library = self.lock();
+        let mut index = self.snapshot().index.clone();
+        let examples = index.class(from).ok_or_else(|| no_class(from))?.examples.len();
+        if from != to {
+            if index.class(to).is_some() {
+                return Err(taken(to));
+            }
+            if examples > 0 {
+                library.rename_class(from, to).map_err(store_problem)?;
+            }
+            index.rename(from, to);
+            index.follow(library.classifier());
+            self.publish(&library, index);
+        }
+        drop(library);
+        self.class(to)
+    }
+
+    /// Deletes a class with its examples.
+    ///
+    /// # Errors
+    /// A class that isn't there.
+    pub fn remove_class(&self, name: &str) -> Result<(), Problem> {
+        let mut library = self.lock();
+        let mut index = self.snapshot().index.clone();
+        let examples = index.class(name).ok_or_else(|| no_class(name))?.examples.len();
+        if examples > 0 {
+            library.remove_class(name).map_err(store_problem)?;
+        }
+        index.remove(name);
+        index.follow(library.classifier());
+        self.publish(&library, index);
+        Ok(())
+    }
+
+    /// Deletes every class.
+    ///
+    /// # Errors
+    /// What the store says; the classes deleted so far are gone then.
+    pub fn remove_all(&self) -> Result<(), Problem> {
+        let names: Vec<String> = self.classes().into_iter().map(|class| class.name).collect();
+        names.iter().try_for_each(|name| self.remove_class(name))
+    }
+
+    /// A class's examples, oldest first.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn examples(&self, class: &str, pictures: bool) -> Result<Vec<ExampleEntry>, Problem> {
+        let snapshot = self.snapshot();
+        let known = snapshot.index.class(class).ok_or_else(|| no_class(class))?;
+        self.entries(&snapshot, class, &known.examples, pictures)
+    }
+
+    fn entries(
+        &self,
+        snapshot: &Snapshot,
+        class: &str,
+        hashes: &[ContentHash],
+        pictures: bool,
+    ) -> Result<Vec<ExampleEntry>, Problem> {
+        let known = snapshot.classifier.class(class);
+        let entry = |&hash: &ContentHash| {
+            let name = known
+                .and_then(|known| known.example(hash))
+                .map_or("", |example| example.name());
+            let shown = match pictures.then(|| self.thumbnail(class, hash)) {
+                Some(shown) => Some(shown?),
+                None => None,
+            };
+            Ok(ExampleEntry {
+                id: hash.to_string(),
+                name: name.to_owned(),
+                ink: shown.as_ref().map(|shown| shown.ink),
+                picture: shown.map(|shown| decode::data_address(&shown.png)),
+            })
+        };
+        hashes.iter().map(entry).collect()
+    }
+
+    /// Adds pictures to a class; gives their examples, with their pictures.
+    ///
+    /// # Errors
+    /// A class that isn't there, a picture that can't be used, a quota; nothing is added then.
+    pub fn add_examples(&self, class: &str, pictures: Vec<Encoded>) -> Result<Vec<ExampleEntry>, Problem> {
+        let mut library = self.lock();
+        let snapshot = self.snapshot();
+        let known = snapshot.index.class(class).ok_or_else(|| no_class(class))?;
+        let most = |what: String, there: usize, limit: usize| match there + pictures.len() > limit {
+            true => Err(Problem::new(
+                &QUOTA,
+                format!("{what} may have {limit} examples and has {there}; remove some, or raise the quota"),
+            )),
+            false => Ok(()),
+        };
+        most(
+            format!("class `{class}`"),
+            known.examples.len(),
+            self.limits.examples_per_class,
+        )?;
+        most(
+            "all classes together".to_owned(),
+            snapshot.index.n_examples(),
+            self.limits.examples,
+        )?;
+        let input = self.input();
+        let hashes = pictures
+            .iter()
+            .map(|one| decode::decode(&input, one).map(|picture| picture.hash()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let files = pictures
+            .into_iter()
+            .map(|one| (one.name, one.bytes.to_vec()))
+            .collect();
+        library.add(class, files).map_err(store_problem)?;
+        let mut index = snapshot.index.clone();
+        index.extend(class, &hashes);
+        index.follow(library.classifier());
+        self.publish(&library, index);
+        drop(library);
+        self.entries(&self.snapshot(), class, &hashes, true)
+    }
+
+    /// Deletes an example. A class whose last one it was is kept, without examples.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn remove_example(&self, class: &str, example: &str) -> Result<(), Problem> {
+        let mut library = self.lock();
+        let mut index = self.snapshot().index.clone();
+        let hash = self.known(class, example)?;
+        library.remove_example(class, hash).map_err(store_problem)?;
+        index.follow(library.classifier());
+        self.publish(&library, index);
+        Ok(())
+    }
+
+    /// An example's picture as a PNG of at most [`decode::THUMBNAIL`] pixels a side.
+    ///
+    /// # Errors
+    /// 404.
+    pub fn picture(&self, class: &str, example: &str) -> Result<Vec<u8>, Problem> {
+        let hash = self.known(class, example)?;
+        self.thumbnail(class, hash).map(|shown| shown.png)
+    }
+
+    fn thumbnail(&self, class: &str, hash: ContentHash) -> Result<decode::Thumbnail, Problem> {
+        let bytes = self.lock().store().picture(class, hash).map_err(store_problem)?;
+        let bytes = bytes.ok_or_else(|| no_example(class, &hash.to_string()))?;
+        decode::thumbnail(&bytes)
+    }
+
+    fn known(&self, class: &str, example: &str) -> Result<ContentHash, Problem> {
+        let snapshot = self.snapshot();
+        let known = snapshot.index.class(class).ok_or_else(|| no_class(class))?;
+        let hash: Option<ContentHash> = example.parse().ok();
+        hash.filter(|hash| known.examples.contains(hash))
+            .ok_or_else(|| no_example(class, example))
+    }
+
+    /// Recognises pictures.
+    ///
+    /// # Errors
+    /// No examples, or pictures made for a model that has been replaced since.
+    pub fn recognise(&self, pictures: &[&Picture], wish: Wish) -> Result<Vec<Found>, Problem> {
+        let snapshot = self.snapshot();
+        let classifier = &snapshot.classifier;
+        if classifier.classes().len() == 0 {
+            return Err(Problem::new(
+                &CONFLICT,
+                "no class has an example yet; add some first",
+            ));
+        }
+        if classifier.kernel().is_none() {
+            let pictures: Vec<Picture> = pictures.iter().map(|&picture| picture.clone()).collect();
+            let answers = classifier.classify_as(&pictures, wish.show).map_err(problem)?;
+            return Ok(answers
+                .into_iter()
+                .map(|answer| Found::new(answer, None))
+                .collect());
+        }
+        let embeddings = classifier.model().embed(pictures).map_err(problem)?;
+        let answers = classifier
+            .classify_embedded(&embeddings, wish.show)
+            .map_err(problem)?;
+        let map = wish.place.then(|| snapshot.map());
+        let place = |embedding: &[f32]| map.as_ref().and_then(|map| map.place(embedding));
+        let found = answers.into_iter().zip(&embeddings);
+        Ok(found
+            .map(|(answer, embedding)| Found::new(answer, place(embedding)))
+            .collect())
+    }
+
+    /// Whether no class has an example.
+    pub fn is_empty(&self) -> bool {
+        self.snapshot().classifier.classes().len() == 0
+    }
+
+    /// The examples in two dimensions.
+    pub fn map(&self) -> Arc<Map> {
+        self.snapshot().map()
+    }
+
+    /// The store as one file.
+    ///
+    /// # Errors
+    /// What the store or the disk says.
+    pub fn export(&self) -> Result<Vec<u8>, Problem> {
+        transfer::export(self.lock().store())
+    }
+
+    /// Replaces everything by what a store's file holds.
+    ///
+    /// # Errors
+    /// Bytes that are no store, quotas, what the store says.
+    pub fn import(&self, bytes: &[u8]) -> Result<(), Problem> {
+        let mut library = self.lock();
+        let incoming = transfer::read(bytes, &self.limits)?;
+        let done = transfer::replace(library.store(), incoming.as_ref());
+        // Whatever came of it, show what is there now.
+        library.refresh().map_err(store_problem)?;
+        let index = Index::of(library.store().contents().map_err(store_problem)?);
+        self.publish(&library, index);
+        done
+    }
+
+    /// Takes in what other programs have changed in the store.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub fn refresh(&self) -> Result<(), Problem> {
+        let mut library = self.lock();
+        if library.refresh().map_err(store_problem)? {
+            let mut index = self.snapshot().index.clone();
+            let full = |class: &&Class| !class.examples.is_empty();
+            let had: Vec<String> = index
+                .classes()
+                .filter(full)
+                .map(|class| class.name.clone())
+                .collect();
+            index.follow(library.classifier());
+            for name in had {
+                if index.class(&name).is_some_and(|class| class.examples.is_empty()) {
+                    index.remove(&name);
+                }
+            }
+            self.publish(&library, index);
+        }
+        Ok(())
+    }
+
+    fn check_classes(&self, index: &Index, more: usize) -> Result<(), Problem> {
+        if index.classes().len() + more > self.limits.classes {
+            return Err(Problem::new(
+                &QUOTA,
+                format!(
+                    "there may be {} classes, and there are {}; remove some, or raise the quota",
+                    self.limits.classes,
+                    index.classes().len()
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn publish(&self, library: &Library, index: Index) {
+        let snapshot = Arc::new(Snapshot {
+            classifier: library.classifier().clone(),
+            index,
+            map: OnceLock::new(),
+        });
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+
+    /// A change that panicked has not been published, and the store undid it.
+    fn lock(&self) -> MutexGuard<'_, Library> {
+        self.library.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Snapshot {
+    fn map(&self) -> Arc<Map> {
+        self.map
+            .get_or_init(|| Arc::new(Map::of(&self.classifier)))
+            .clone()
+    }
+}
