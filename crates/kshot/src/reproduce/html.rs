@@ -45,28 +45,38 @@ impl Table {
         for column in COLUMNS {
             let _ = write!(html, "<th scope=\"col\" class=\"count\">{column}</th>");
         }
-        html.push_str("<th scope=\"col\" class=\"count\">Lake, error</th><th scope=\"col\">training</th></tr></thead>\n");
+        html.push_str("<th scope=\"col\" class=\"count\">Lake, error</th></tr></thead>\n");
         for form in &self.forms {
             let _ = write!(
                 html,
-                "<tbody>\n<tr><th scope=\"rowgroup\" colspan=\"7\"><b>{}</b> <span class=\"quiet\">{}</span></th></tr>\n\
+                "<tbody>\n<tr><th scope=\"rowgroup\" colspan=\"6\"><b>{}</b> <span class=\"quiet\">{}</span></th></tr>\n\
                  <tr><th scope=\"row\">published</th>",
                 escape::html(&form.title()),
                 escape::html(form.paper)
             );
             for column in COLUMNS {
-                let _ = write!(html, "<td class=\"count\">{}</td>", published(form, column));
+                let _ = write!(
+                    html,
+                    "<td class=\"count\" data-label=\"{column}\">{}</td>",
+                    published(form, column)
+                );
             }
-            html.push_str("<td></td><td></td></tr>\n");
+            html.push_str("<td></td></tr>\n");
             for line in &form.ours {
-                let _ = write!(html, "<tr><th scope=\"row\">{}</th>", escape::html(&line.name()));
-                for cell in line.cells.iter().chain([&line.lake]) {
-                    let _ = write!(html, "<td class=\"count\">{}</td>", self.cell(cell.as_ref()));
+                let _ = write!(
+                    html,
+                    "<tr><th scope=\"row\">{}<small class=\"quiet\">{}</small></th>",
+                    escape::html(&line.name()),
+                    escape::html(&self.effort(line))
+                );
+                for (column, cell) in COLUMNS.iter().zip(&line.cells) {
+                    let cell = self.cell(cell.as_ref());
+                    let _ = write!(html, "<td class=\"count\" data-label=\"{column}\">{cell}</td>");
                 }
+                let lake = self.cell(line.lake.as_ref());
                 let _ = writeln!(
                     html,
-                    "<td class=\"effort\">{}</td></tr>",
-                    escape::html(&self.effort(line))
+                    "<td class=\"count\" data-label=\"Lake, error\">{lake}</td></tr>"
                 );
             }
             html.push_str("</tbody>\n");
@@ -82,6 +92,8 @@ impl Table {
         let text = escape::html(&self.number(cell));
         match (cell.status, text.split_once(" (")) {
             (Status::Finished, _) => format!("<b>{text}</b>"),
+            // How far the training is stands beside the line's name.
+            (Status::Untested, _) => "<small class=\"quiet\">not tested</small>".to_owned(),
             (_, Some((number, rest))) => format!("{number} <small class=\"quiet\">({rest}</small>"),
             _ => format!("<small class=\"quiet\">{text}</small>"),
         }

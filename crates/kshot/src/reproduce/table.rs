@@ -295,7 +295,7 @@ impl Trained {
         use crate::report::numbers::{count, counted};
         let done = self.state.progress.episode;
         match self.state.ended {
-            None if !self.state.begun => format!("not begun, {} planned", count(self.episodes)),
+            None if !self.state.begun => format!("not begun, {} episodes planned", count(self.episodes)),
             None => format!(
                 "not finished: {} of {} episodes",
                 count(done),
