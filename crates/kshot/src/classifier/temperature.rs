@@ -3,7 +3,7 @@
 
 /// Logits below a row's greatest that are kept one by one; the others are counted in bins.
 const KEPT: usize = 127;
-const BINS: usize = 32;
+const BINS: usize = 128;
 /// Of log T around 0.
 const PRIOR_DEVIATION: f64 = 1.5;
 

