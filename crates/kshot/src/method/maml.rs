@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::inner::{Batch, Descent, MetaGradient, Order, Rates, Weights};
 use crate::learner::Learner;
 use crate::options::{OptionKind, OptionSpec, Options};
+use crate::reproduce::{Column, Planned, Published, RUNNING, Row, Setup, Test, W5S1, W5S5, W20S1, W20S5};
 
 pub static SPEC: MethodSpec = MethodSpec {
     name: "maml",
@@ -99,9 +100,178 @@ pub static SPEC: MethodSpec = MethodSpec {
             ],
         },
     ],
-    rows: &[],
+    rows: &[
+        Row {
+            variant: "",
+            published: Published {
+                source: "Finn et al. 2017, table 1",
+                protocol: "transductive (each set's own statistics), rotated characters as further classes",
+                accuracy: &[
+                    (W5S1, 98.7, 0.4),
+                    (W5S5, 99.9, 0.1),
+                    (W20S1, 95.8, 0.3),
+                    (W20S5, 98.9, 0.2),
+                ],
+            },
+            paper: Setup {
+                note: SHORTER,
+                trainings: &[
+                    planned(
+                        "5w1s",
+                        "paper",
+                        &[("episodes", "192000"), COSINE, AVERAGE],
+                        &[W5S1],
+                        15.0,
+                    ),
+                    planned(
+                        "5w5s",
+                        "paper",
+                        &[
+                            ("shot", "5"),
+                            ("query", "5"),
+                            ("episodes", "64000"),
+                            COSINE,
+                            AVERAGE,
+                        ],
+                        &[W5S5],
+                        20.0,
+                    ),
+                    planned(
+                        "20w1s",
+                        "paper-20way",
+                        &[("episodes", "32000"), COSINE, AVERAGE],
+                        &[W20S1],
+                        33.0,
+                    ),
+                    planned(
+                        "20w5s",
+                        "paper-20way",
+                        &[
+                            ("shot", "5"),
+                            ("query", "5"),
+                            ("episodes", "8000"),
+                            COSINE,
+                            AVERAGE,
+                        ],
+                        &[W20S5],
+                        36.0,
+                    ),
+                ],
+                tests: &[AUTHORS],
+            },
+            strict: Setup {
+                note: "5-way only; shorter than the paper's as well.",
+                trainings: &[
+                    planned("5w1s", "strict", &[AVERAGE], &[W5S1], 15.0),
+                    planned(
+                        "5w5s",
+                        "strict",
+                        &[("shot", "5"), ("episodes", "64000"), AVERAGE],
+                        &[W5S5],
+                        20.0,
+                    ),
+                ],
+                tests: &[RUNNING],
+            },
+        },
+        Row {
+            variant: "first-order",
+            published: Published {
+                source: "Nichol et al. 2018, table 2",
+                protocol: "transductive",
+                accuracy: &[
+                    (W5S1, 98.3, 0.5),
+                    (W5S5, 99.2, 0.2),
+                    (W20S1, 89.4, 0.5),
+                    (W20S5, 97.9, 0.1),
+                ],
+            },
+            paper: Setup {
+                note: SHORTER,
+                trainings: &[
+                    planned(
+                        "5w1s",
+                        "paper",
+                        &[FIRST_ORDER, ("episodes", "192000"), COSINE, AVERAGE],
+                        &[W5S1],
+                        8.0,
+                    ),
+                    planned(
+                        "5w5s",
+                        "paper",
+                        &[
+                            FIRST_ORDER,
+                            ("shot", "5"),
+                            ("query", "5"),
+                            ("episodes", "64000"),
+                            COSINE,
+                            AVERAGE,
+                        ],
+                        &[W5S5],
+                        10.0,
+                    ),
+                    planned(
+                        "20w1s",
+                        "paper-20way",
+                        &[FIRST_ORDER, ("episodes", "32000"), COSINE, AVERAGE],
+                        &[W20S1],
+                        12.0,
+                    ),
+                    planned(
+                        "20w5s",
+                        "paper-20way",
+                        &[
+                            FIRST_ORDER,
+                            ("shot", "5"),
+                            ("query", "5"),
+                            ("episodes", "8000"),
+                            COSINE,
+                            AVERAGE,
+                        ],
+                        &[W20S5],
+                        13.0,
+                    ),
+                ],
+                tests: &[AUTHORS],
+            },
+            strict: Setup {
+                note: "Not planned.",
+                trainings: &[],
+                tests: &[],
+            },
+        },
+    ],
     build,
 };
+
+/// What all of these trainings have that the paper's don't.
+const SHORTER: &str = "A tenth of the paper's updates or fewer, with a cosine schedule and averaged weights in their place; as many \
+                       queries as shots, as in the paper.";
+const COSINE: (&str, &str) = ("schedule", "cosine");
+const AVERAGE: (&str, &str) = ("average", "0.998");
+const FIRST_ORDER: (&str, &str) = ("order", "1");
+
+/// The paper's test: each set's own statistics, as many queries per class as shots.
+const AUTHORS: Test = Test {
+    norm: Norm::Episode,
+    query: [1, 5, 1, 5],
+};
+
+const fn planned(
+    name: &'static str,
+    preset: &'static str,
+    settings: &'static [(&'static str, &'static str)],
+    columns: &'static [Column],
+    minutes: f64,
+) -> Planned {
+    Planned {
+        name,
+        preset,
+        settings,
+        columns,
+        minutes,
+    }
+}
 
 /// `--order`.
 pub const ORDER: OptionSpec = OptionSpec {
