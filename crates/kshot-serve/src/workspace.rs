@@ -269,15 +269,18 @@ impl Workspace {
             self.limits.examples,
         )?;
         let input = self.input();
-        let hashes = pictures
+        let decoded = pictures
             .iter()
-            .map(|one| decode::decode(&input, one).map(|picture| picture.hash()))
+            .map(|one| decode::decode(&input, one))
             .collect::<Result<Vec<_>, _>>()?;
+        let hashes: Vec<ContentHash> = decoded.iter().map(Picture::hash).collect();
         let files = pictures
             .into_iter()
             .map(|one| (one.name, one.bytes.to_vec()))
             .collect();
-        library.add(class, files).map_err(store_problem)?;
+        library
+            .add_decoded(class, files, decoded)
+            .map_err(store_problem)?;
         let mut index = snapshot.index.clone();
         index.extend(class, &hashes);
         index.follow(library.classifier());
