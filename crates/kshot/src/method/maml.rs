@@ -19,6 +19,7 @@ use super::{Family, MethodRequest, MethodSpec, Preset};
 use crate::error::Error;
 use crate::inner::{Batch, Descent, MetaGradient, Order, Rates, Weights};
 use crate::learner::Learner;
+use crate::norm::Norm;
 use crate::options::{OptionKind, OptionSpec, Options};
 use crate::reproduce::{Column, Planned, Published, RUNNING, Row, Setup, Test, W5S1, W5S5, W20S1, W20S5};
 
