@@ -45,4 +45,4 @@ def evaluate(tensors):
 
 if __name__ == "__main__":
     files = {"reptile": (random_inputs, evaluate, {"inner_steps": STEPS, "inner_lr": INNER_LR})}
-    common.main("reptile.py", __doc__, files, 3, "3 keeps every gradient far enough from 0 that its sign is beyond doubt")
+    common.main("reptile.py", __doc__, files, 2, "2 keeps every gradient far enough from 0 that its sign is beyond doubt")
