@@ -55,6 +55,7 @@ fn start(screen: Screen) -> Option<(Browser, Server, tempfile::TempDir)> {
 fn teach(browser: &mut Browser, stroke: &[[f64; 2]], name: &str) {
     browser.draw("#pad", stroke);
     browser.click("#new-name");
+    browser.wait_for("document.activeElement.id === 'new-name'");
     browser.write(name);
     browser.press("Enter");
     browser.wait_for(&format!("[...document.querySelectorAll('.chip')].some((chip) => chip.textContent.startsWith('{name}') && chip.textContent.endsWith('1'))"));
@@ -121,7 +122,7 @@ fn two_drawn_classes_tell_a_third_drawing_apart_and_outlive_a_reload() {
     browser.press("2");
     browser.wait_for("document.getElementById('classes-count').textContent === '2 classes, 3 examples'");
     browser.evaluate(
-        "[...document.querySelectorAll('.toast button')].find((b) => b.textContent === 'Undo').click()",
+        "[...document.querySelectorAll('.toast button')].findLast((b) => b.textContent === 'Undo').click()",
     );
     browser.wait_for("document.getElementById('classes-count').textContent === '2 classes, 2 examples'");
 
@@ -150,6 +151,7 @@ fn files_are_dropped_into_a_class_and_recognised_and_classes_are_renamed_and_del
     teach(&mut browser, &ring(0.3, 0.0), "ring");
     let files = crosses(folder.path(), 4);
     browser.click("#new-name");
+    browser.wait_for("document.activeElement.id === 'new-name'");
     browser.write("cross");
     browser.press("Enter");
     browser.wait_for("document.querySelectorAll('.class-card').length === 2");
@@ -178,7 +180,7 @@ fn files_are_dropped_into_a_class_and_recognised_and_classes_are_renamed_and_del
     browser.click(".class-card:nth-child(2) [aria-label='Delete plus']");
     browser.wait_for("document.querySelectorAll('.class-card').length === 1");
     browser.evaluate(
-        "[...document.querySelectorAll('.toast button')].find((b) => b.textContent === 'Undo').click()",
+        "[...document.querySelectorAll('.toast button')].findLast((b) => b.textContent === 'Undo').click()",
     );
     browser.wait_for("document.getElementById('classes-count').textContent === '2 classes, 4 examples'");
     expect_no_complaints(&mut browser);
@@ -207,6 +209,7 @@ fn on_a_phone_an_example_set_and_a_finger_are_enough() {
         true
     );
     browser.click("#new-name");
+    browser.wait_for("document.activeElement.id === 'new-name'");
     browser.write("ring");
     browser.press("Enter");
     browser.wait_for("document.querySelectorAll('.chip').length === 6");
@@ -280,6 +283,7 @@ fn the_camera_is_looked_through_and_taught_from() {
     browser.wait_for("document.getElementById('camera').videoWidth > 0");
     browser.wait_for("document.querySelector('.verdict strong')");
     browser.click("#new-name");
+    browser.wait_for("document.activeElement.id === 'new-name'");
     browser.write("test card");
     browser.press("Enter");
     browser.wait_for("document.getElementById('classes-count').textContent.startsWith('2 classes')");

@@ -13,10 +13,13 @@ export class Problem extends Error {
 
 const KEY = 'kshot-token';
 let token = sessionStorage.getItem(KEY);
+/** The question for a token while it is open: several requests may be refused at once, and one answer is for all. */
+let asking = null;
 
 async function call(method, path, { body, type, signal } = {}) {
   for (;;) {
     const headers = {};
+    const used = token;
     if (token) headers.authorization = `Bearer ${token}`;
     if (type) headers['content-type'] = type;
     let response;
@@ -28,8 +31,14 @@ async function call(method, path, { body, type, signal } = {}) {
     }
     if (response.ok) return response;
     if (response.status === 401) {
-      token = await askForToken(token ? 'The server did not accept that token.' : 'This server asks for a token.');
-      if (token === null) throw new Problem(401, 'No token', 'Without a token the server does nothing.');
+      // Another request may have got a new one in the meantime.
+      if (token !== used) continue;
+      asking ??= askForToken(used ? 'The server did not accept that token.' : 'This server asks for a token.').finally(() => {
+        asking = null;
+      });
+      const given = await asking;
+      if (given === null) throw new Problem(401, 'No token', 'Without a token the server does nothing.');
+      token = given;
       sessionStorage.setItem(KEY, token);
       continue;
     }

@@ -175,17 +175,6 @@ impl<M: Method> Erased<M> {
         self.parameters.iter().position(|parameter| parameter.id == id)
     }
 
-    fn check_trainable(&self) -> Result<(), Error> {
-        if self.parameters.iter().any(|parameter| parameter.trainable) {
-            return Ok(());
-        }
-        Err(Error::Setting {
-            name: "episodes",
-            problem: "the model has nothing to train; give --episodes 0, or an encoder with weights"
-                .to_owned(),
-        })
-    }
-
     /// The mean step of several episodes in one computation; `None` where the method takes them one by one.
     fn joint_step(&self, episodes: &[Episode]) -> Option<Result<Step, Error>> {
         let n_way = episodes.first()?.task.n_way;
@@ -259,7 +248,6 @@ impl<M: Method> Learner for Erased<M> {
     }
 
     fn meta_step(&self, episode: &Episode) -> Result<Step, Error> {
-        self.check_trainable()?;
         let batch = self.batch(episode);
         let mut pass = Pass::train();
         let objective = self.model.loss(&batch, &mut pass)?;
@@ -270,7 +258,6 @@ impl<M: Method> Learner for Erased<M> {
         if let [episode] = episodes {
             return self.meta_step(episode);
         }
-        self.check_trainable()?;
         let steps: Result<Vec<_>, Error> = episodes
             .par_chunks(JOINT)
             .map(|chunk| self.steps(chunk))

@@ -88,6 +88,7 @@ impl Training {
         learner: Box<dyn Learner>,
     ) -> Result<Self, Error> {
         check_ways(settings, learner.n_way())?;
+        check_trainable(settings, learner.as_ref())?;
         let values = learner.read();
         let decay = settings.core.number("average");
         let average = (decay > 0.0).then(|| WeightAverage::new(decay, values.clone()));
@@ -321,6 +322,18 @@ impl Training {
             kept,
         }
     }
+}
+
+/// A model of fixed features has nothing to train, and says so before the training.
+fn check_trainable(settings: &Settings, learner: &dyn Learner) -> Result<(), Error> {
+    let something = learner.parameters().iter().any(|parameter| parameter.trainable);
+    if something || settings.core.integer("episodes") == 0 {
+        return Ok(());
+    }
+    Err(Error::Setting {
+        name: "episodes",
+        problem: "the model has nothing to train; give --episodes 0, or an encoder with weights".to_owned(),
+    })
 }
 
 /// Validation and test must have as many classes as a learner is bound to; said before the training, not after it.

@@ -47,7 +47,8 @@ impl StateDict {
             PickleValue::Dict(entries) => {
                 let foreign = entries
                     .iter()
-                    .filter(|(_, value)| !is_tensor(value))
+                    // The versions of modules that `state_dict()` notes beside the tensors.
+                    .filter(|(name, value)| name.as_str() != "_metadata" && !is_tensor(value))
                     .min_by_key(|(name, _)| *name);
                 if let Some((name, value)) = foreign {
                     let kind = kind(value);

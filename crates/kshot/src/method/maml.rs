@@ -161,7 +161,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 tests: &[AUTHORS],
             },
             strict: Setup {
-                note: "5-way only; shorter than the paper's as well.",
+                note: "Shorter than the paper's as well.",
                 trainings: &[
                     planned("5w1s", "strict", &[AVERAGE], &[W5S1], 15.0),
                     planned(
@@ -171,6 +171,8 @@ pub static SPEC: MethodSpec = MethodSpec {
                         &[W5S5],
                         20.0,
                     ),
+                    planned("20w1s", "strict", STRICT_20_1, &[W20S1], 45.0),
+                    planned("20w5s", "strict", STRICT_20_5, &[W20S5], 40.0),
                 ],
                 tests: &[RUNNING],
             },
@@ -236,9 +238,20 @@ pub static SPEC: MethodSpec = MethodSpec {
                 tests: &[AUTHORS],
             },
             strict: Setup {
-                note: "Not planned.",
-                trainings: &[],
-                tests: &[],
+                note: "Shorter than the paper's as well.",
+                trainings: &[
+                    planned("5w1s", "strict", &[FIRST_ORDER, AVERAGE], &[W5S1], 8.0),
+                    planned(
+                        "5w5s",
+                        "strict",
+                        &[FIRST_ORDER, ("shot", "5"), ("episodes", "64000"), AVERAGE],
+                        &[W5S5],
+                        10.0,
+                    ),
+                    planned("20w1s", "strict", FIRST_STRICT_20_1, &[W20S1], 16.0),
+                    planned("20w5s", "strict", FIRST_STRICT_20_5, &[W20S5], 14.0),
+                ],
+                tests: &[RUNNING],
             },
         },
     ],
@@ -251,6 +264,41 @@ const SHORTER: &str = "A tenth of the paper's updates or fewer, with a cosine sc
 const COSINE: (&str, &str) = ("schedule", "cosine");
 const AVERAGE: (&str, &str) = ("average", "0.998");
 const FIRST_ORDER: (&str, &str) = ("order", "1");
+
+const STRICT_20_1: &[(&str, &str)] = &[
+    ("way", "20"),
+    ("inner-steps", "5"),
+    ("inner-lr", "0.1"),
+    AVERAGE,
+    ("query", "1"),
+    ("episodes", "32000"),
+];
+const STRICT_20_5: &[(&str, &str)] = &[
+    ("way", "20"),
+    ("inner-steps", "5"),
+    ("inner-lr", "0.1"),
+    AVERAGE,
+    ("shot", "5"),
+    ("episodes", "8000"),
+];
+const FIRST_STRICT_20_1: &[(&str, &str)] = &[
+    FIRST_ORDER,
+    ("way", "20"),
+    ("inner-steps", "5"),
+    ("inner-lr", "0.1"),
+    AVERAGE,
+    ("query", "1"),
+    ("episodes", "32000"),
+];
+const FIRST_STRICT_20_5: &[(&str, &str)] = &[
+    FIRST_ORDER,
+    ("way", "20"),
+    ("inner-steps", "5"),
+    ("inner-lr", "0.1"),
+    AVERAGE,
+    ("shot", "5"),
+    ("episodes", "8000"),
+];
 
 /// The paper's test: each set's own statistics, as many queries per class as shots.
 const AUTHORS: Test = Test {
