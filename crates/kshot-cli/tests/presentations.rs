@@ -58,7 +58,7 @@ fn a_memory_is_measured_by_the_presentation_and_says_how_many_classes_it_knows()
             .arg("eval")
             .arg(&run)
             .args(["--way", "6", "--episodes", "2"]),
-        1,
+        2,
     );
     assert!(
         error.contains("trained with 5") && error.contains("--way 6"),

@@ -4,7 +4,6 @@ use std::any::Any;
 
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
-use rayon::prelude::*;
 
 use crate::episode::{Episode, Support};
 use crate::error::Error;
@@ -101,10 +100,8 @@ pub trait Learner: Send + Sync {
         if let [episode] = episodes {
             return self.meta_step(episode);
         }
-        let steps: Result<Vec<Step>, Error> = episodes
-            .par_iter()
-            .map(|episode| self.meta_step(episode))
-            .collect();
+        let steps: Result<Vec<Step>, Error> =
+            episodes.iter().map(|episode| self.meta_step(episode)).collect();
         Ok(Step::mean(steps?))
     }
 
@@ -196,7 +193,7 @@ impl<M: Method> Erased<M> {
         match self.joint_step(episodes) {
             Some(step) => Ok(vec![(episodes.len(), step?)]),
             None => episodes
-                .par_iter()
+                .iter()
                 .map(|episode| Ok((1, self.meta_step(episode)?)))
                 .collect(),
         }
@@ -216,9 +213,13 @@ impl<M: Method> Erased<M> {
     /// The gradients and figures of a loss.
     fn step(&self, objective: Objective, pass: Pass, n_way: usize, query_labels: &[usize]) -> Step {
         let Objective { loss, logits } = objective;
-        // A tracked zero beside it gives a loss in which no weight has a part its graph.
-        let zero = Tensor::<1>::zeros([1], &self.training_device).require_grad();
-        let mut gradients = (loss.clone() + zero).backward();
+        let mut gradients = if self.parameters.iter().any(|parameter| parameter.trainable) {
+            loss.clone().backward()
+        } else {
+            // A tracked zero beside it gives a loss without weights its graph.
+            let zero = Tensor::<1>::zeros([1], &self.training_device).require_grad();
+            (loss.clone() + zero).backward()
+        };
         let statistics = pass
             .into_statistics()
             .into_iter()
@@ -258,10 +259,9 @@ impl<M: Method> Learner for Erased<M> {
         if let [episode] = episodes {
             return self.meta_step(episode);
         }
-        let steps: Result<Vec<_>, Error> = episodes
-            .par_chunks(JOINT)
-            .map(|chunk| self.steps(chunk))
-            .collect();
+        // One after the other: the tensor engine's graphs of several episodes, which share the weights, can lock each
+        // other out for good. The kernels of each use all threads.
+        let steps: Result<Vec<_>, Error> = episodes.chunks(JOINT).map(|chunk| self.steps(chunk)).collect();
         Ok(Step::weighted(steps?.into_iter().flatten().collect()))
     }
 

@@ -59,7 +59,7 @@ impl FewShotClassifier {
             .flat_map(|(class, found)| (0..found.examples().len()).map(move |example| (class, example)))
             .step_by(step)
             .collect();
-        let mut pairs: BTreeMap<(usize, usize), Vec<(usize, usize, bool)>> = BTreeMap::new();
+        let mut pairs: BTreeMap<(usize, usize), Vec<Found>> = BTreeMap::new();
         let mut note = |own: usize, other: usize, example: usize, same: bool| {
             let found = pairs.entry((own.min(other), own.max(other))).or_default();
             if !found
@@ -101,6 +101,9 @@ impl FewShotClassifier {
         }
     }
 }
+
+/// Class and example, and whether the other class has the very same picture.
+type Found = (usize, usize, bool);
 
 /// The class for which an example is taken when it is left out of its own.
 fn taken_for(kernel: Kernel, classes: &[&Class], own: usize, example: usize) -> Option<usize> {
