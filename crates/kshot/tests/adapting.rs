@@ -27,9 +27,7 @@ fn refusal(pairs: &[(&str, &str)]) -> String {
 
 /// The names of the methods that adapt their weights.
 fn methods() -> impl Iterator<Item = &'static str> {
-    let adapting = METHODS
-        .iter()
-        .filter(|spec| spec.family == Family::Optimization);
+    let adapting = METHODS.iter().filter(|spec| spec.family == Family::Optimization);
     adapting.map(|spec| spec.name)
 }
 
@@ -45,7 +43,10 @@ fn an_encoder_that_is_no_chain_is_refused_with_the_names_of_those_that_are() {
 fn a_range_of_ways_is_refused() {
     for method in methods() {
         let refusal = refusal(&[("method", method), ("way", "5-20"), ("filters", "2")]);
-        assert!(refusal.starts_with("way: ") && refusal.ends_with("found 5-20"), "{refusal}");
+        assert!(
+            refusal.starts_with("way: ") && refusal.ends_with("found 5-20"),
+            "{refusal}"
+        );
     }
 }
 
@@ -72,7 +73,10 @@ fn a_task_of_another_way_or_image_size_is_refused_by_adapting_and_by_training() 
         };
         for (episode, words) in [
             (episode(3, IMAGE), "train it with --way 3"),
-            (episode(5, ImageShape::square(20, 1)), "takes images of 784 values, found 400"),
+            (
+                episode(5, ImageShape::square(20, 1)),
+                "takes images of 784 values, found 400",
+            ),
         ] {
             let support = episode.support_on(learner.device());
             let adapted = learner.adapt(&support, Norm::Running).err().unwrap().to_string();
