@@ -31,9 +31,10 @@ fn assert_step(golden: &Golden, learner: &dyn Learner, name: &str, tolerance: f3
 }
 
 #[test]
-fn the_exact_meta_gradient_over_1_3_and_5_steps_agrees_with_pytorch() {
+fn the_exact_meta_gradient_over_1_3_5_and_11_steps_agrees_with_pytorch() {
     let golden = Golden::read("maml");
-    for (steps, rate) in [("1", "0.4"), ("3", "0.1"), ("5", "0.1")] {
+    // Of 11 points on the way, only some are kept in memory and the others are come by again.
+    for (steps, rate) in [("1", "0.4"), ("3", "0.1"), ("5", "0.1"), ("11", "0.02")] {
         let settings = [("method", "maml"), ("inner-steps", steps), ("inner-lr", rate)];
         let learner = learner(&golden, &settings);
         assert_step(&golden, learner.as_ref(), &format!("maml{steps}"), 1e-4);
@@ -144,39 +145,6 @@ fn a_meta_batch_is_the_mean_of_its_tasks_and_has_the_same_bits_on_1_and_2_thread
         assert_close(method, &gradients(&together), &gradients(&apart), 1e-4);
         assert_close("loss", &[together.loss], &[apart.loss], 1e-5);
     }
-}
-
-#[test]
-fn more_steps_than_are_kept_in_memory_give_the_gradient_of_the_loss() {
-    // 11 steps are kept in part and repeated in part: the slope along the gradient must still be its length.
-    let golden = Golden::read("maml");
-    let settings = [("method", "maml"), ("inner-steps", "11"), ("inner-lr", "0.02")];
-    let mut learner = learner(&golden, &settings);
-    let episode = golden.episode();
-    let (values, step) = (learner.read(), learner.meta_step(&episode).unwrap());
-    let gradient: Vec<Option<Tensor<1>>> = step.gradients;
-    let squares = gradient
-        .iter()
-        .flatten()
-        .map(|g| g.clone().square().sum().into_scalar::<f32>());
-    let length = f64::from(squares.sum::<f32>()).sqrt();
-    let slopes = [1e-2, 3e-3, 1e-3].map(|reach| {
-        let mut loss_at = |sign: f64| {
-            let moved: Vec<Tensor<1>> = values
-                .iter()
-                .zip(&gradient)
-                .map(|(value, gradient)| match gradient {
-                    Some(gradient) => value.clone() + gradient.clone().mul_scalar(sign * reach / length),
-                    None => value.clone(),
-                })
-                .collect();
-            learner.write(&moved);
-            f64::from(learner.meta_step(&episode).unwrap().loss)
-        };
-        ((loss_at(1.0) - loss_at(-1.0)) / (2.0 * reach) - length).abs() / length
-    });
-    let best = slopes.into_iter().fold(f64::INFINITY, f64::min);
-    assert!(best < 0.01, "{slopes:?} of {length}");
 }
 
 #[test]
