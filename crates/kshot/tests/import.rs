@@ -98,9 +98,9 @@ fn a_pair_that_is_none_is_refused() {
     assert!(both(["module.pt", "module.pkl"]).contains("both files are relation modules"));
     let one = refusal(&[golden("encoder.pt")]);
     assert!(one.contains("two files") && one.contains("found 1"), "{one}");
-    let size = import::checkpoint("relation", &["encoder.pt", "module.pt"].map(golden), Some(50));
+    let size = import::checkpoint("relation", &["encoder.pt", "module.pt"].map(golden), Some(100));
     let size = size.err().unwrap().to_string();
-    assert!(size.contains("50x50") && size.contains("fc1.weight"), "{size}");
+    assert!(size.contains("100x100") && size.contains("fc1.weight"), "{size}");
     let method = import::checkpoint("relations", &[], None)
         .err()
         .unwrap()
