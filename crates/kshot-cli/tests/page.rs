@@ -62,6 +62,20 @@ fn teach(browser: &mut Browser, stroke: &[[f64; 2]], name: &str) {
     browser.wait_for("document.getElementById('undo').disabled");
 }
 
+/// Takes away the messages of earlier actions, whose undo buttons look the same.
+fn forget_toasts(browser: &mut Browser) {
+    browser.evaluate("document.getElementById('toasts').replaceChildren()");
+}
+
+/// Takes back the last action, when the page offers it.
+#[track_caller]
+fn undo(browser: &mut Browser) {
+    browser.wait_for("[...document.querySelectorAll('.toast button')].some((b) => b.textContent === 'Undo')");
+    browser.evaluate(
+        "[...document.querySelectorAll('.toast button')].find((b) => b.textContent === 'Undo').click()",
+    );
+}
+
 #[track_caller]
 fn expect_verdict(browser: &mut Browser, name: &str) {
     browser.wait_for(&format!(
@@ -119,11 +133,10 @@ fn two_drawn_classes_tell_a_third_drawing_apart_and_outlive_a_reload() {
     expect_verdict(&mut browser, "ring");
 
     // Teaching by correction: the number of the class on the pad adds an example, and the toast takes it back.
+    forget_toasts(&mut browser);
     browser.press("2");
     browser.wait_for("document.getElementById('classes-count').textContent === '2 classes, 3 examples'");
-    browser.evaluate(
-        "[...document.querySelectorAll('.toast button')].findLast((b) => b.textContent === 'Undo').click()",
-    );
+    undo(&mut browser);
     browser.wait_for("document.getElementById('classes-count').textContent === '2 classes, 2 examples'");
 
     browser.open(&server.page());
@@ -177,11 +190,10 @@ fn files_are_dropped_into_a_class_and_recognised_and_classes_are_renamed_and_del
     browser.wait_for(
         "[...document.querySelectorAll('.chip')].some((chip) => chip.textContent.startsWith('plus'))",
     );
+    forget_toasts(&mut browser);
     browser.click(".class-card:nth-child(2) [aria-label='Delete plus']");
     browser.wait_for("document.querySelectorAll('.class-card').length === 1");
-    browser.evaluate(
-        "[...document.querySelectorAll('.toast button')].findLast((b) => b.textContent === 'Undo').click()",
-    );
+    undo(&mut browser);
     browser.wait_for("document.getElementById('classes-count').textContent === '2 classes, 4 examples'");
     expect_no_complaints(&mut browser);
 }
@@ -208,8 +220,7 @@ fn on_a_phone_an_example_set_and_a_finger_are_enough() {
         browser.evaluate("document.documentElement.scrollWidth <= innerWidth"),
         true
     );
-    browser.click("#new-name");
-    browser.wait_for("document.activeElement.id === 'new-name'");
+    browser.evaluate("document.getElementById('new-name').focus()");
     browser.write("ring");
     browser.press("Enter");
     browser.wait_for("document.querySelectorAll('.chip').length === 6");
