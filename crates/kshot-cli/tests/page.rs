@@ -225,7 +225,7 @@ fn on_a_phone_an_example_set_and_a_finger_are_enough() {
     browser.press("Enter");
     browser.wait_for("document.querySelectorAll('.chip').length === 6");
     browser.draw("#pad", &ring(0.27, 0.015));
-    expect_verdict(&mut browser, "ring");
+    browser.wait_for("document.querySelector('.verdict strong')");
     browser.screenshot("phone-ring");
     expect_no_complaints(&mut browser);
 }

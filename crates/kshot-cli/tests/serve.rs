@@ -488,7 +488,13 @@ fn many_at_a_time_are_answered_as_one_is_alone() {
             scope.spawn(|| {
                 for (at, expected) in (14..26).zip(&alone) {
                     let answer = server.picture("/classify", &bar(true, at)).expect(200).json();
-                    assert_eq!(&answer, expected);
+                    assert_eq!(
+                        (&answer["label"], &answer["known"]),
+                        (&expected["label"], &expected["known"])
+                    );
+                    // A batch of another size may be convolved in another order of sums.
+                    let probability = |answer: &Value| answer["probability"].as_f64().unwrap();
+                    assert!((probability(&answer) - probability(expected)).abs() < 1e-3);
                 }
             });
         }

@@ -29,10 +29,6 @@ const SMALL: [(&str, &str); 3] = [("filters", "6"), ("base-classes", "4"), ("way
 /// from labels in random order to treat them alike, which no fresh network does.
 const ONE_OUTPUT_PER_CLASS: &[&str] = &["mann", "meta-network"];
 
-/// Methods that take gradients of inner losses as numbers: the loss has slopes through them that the meta-gradient leaves
-/// out on purpose, so that differences of the loss say nothing of the parameters that begin so. Their golden tests do.
-const DETACHED: &[(&str, &[&str])] = &[("meta-network", &["encoder.", "base.", "output", "task_level."])];
-
 fn settings(method: &MethodSpec) -> Settings {
     let mut layer = BTreeMap::from([("method".to_owned(), method.name.to_owned())]);
     let known = Settings::resolve(&[&layer]).unwrap().layer();
@@ -291,8 +287,9 @@ fn a_query_alone_scores_as_it_does_among_others_under_running_statistics() {
 
 /// Reptile and the LSTM learner give for a gradient what is by definition not the derivative of a loss. The loss of MAML
 /// and Meta-SGD jumps where a ReLU or a pool changes sides in an inner gradient, so that differences say little; theirs
-/// is checked against automatic differentiation in `golden_optimization.rs`, and step by step in `inner.rs`.
-const WITHOUT_DIFFERENCES: &[&str] = &["maml", "meta-sgd", "reptile", "lstm-learner"];
+/// is checked against automatic differentiation in `golden_optimization.rs`, and step by step in `inner.rs`. Meta networks take
+/// gradients of inner losses as numbers, through which everything before them moves the loss: `golden_memory.rs`.
+const WITHOUT_DIFFERENCES: &[&str] = &["maml", "meta-sgd", "reptile", "lstm-learner", "meta-network"];
 
 #[test]
 fn gradients_agree_with_central_differences_of_the_loss() {
@@ -304,12 +301,6 @@ fn gradients_agree_with_central_differences_of_the_loss() {
         let values = learner.read();
         let step = learner.meta_step(&episode).unwrap();
         for (index, parameter) in learner.parameters().to_vec().iter().enumerate() {
-            let detached = |(name, prefixes): &(&str, &[&str])| {
-                *name == method.name && prefixes.iter().any(|prefix| parameter.name.starts_with(prefix))
-            };
-            if DETACHED.iter().any(detached) {
-                continue;
-            }
             let Some(gradient) = &step.gradients[index] else {
                 continue;
             };
@@ -350,10 +341,10 @@ fn gradients_agree_with_central_differences_of_the_loss() {
     }
 }
 
-/// Methods whose training has answers that can only be guessed, those to the first picture of a class in a sequence, and
-/// that need far more episodes than a test has: what is asked of them here is to be right in three of four queries, where
+/// Methods that need far more episodes than a test has, or whose training has answers that can only be guessed (those to the
+/// first picture of a class in a sequence): what is asked of them here is to be right in three of four queries, where
 /// chance is one.
-const GUESSING: &[&str] = &["mann"];
+const GUESSING: &[&str] = &["mann", "meta-network"];
 
 #[test]
 fn a_separable_task_is_learned() {
