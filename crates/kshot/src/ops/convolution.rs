@@ -159,10 +159,10 @@ impl Backward<Flex, 2> for ConvolutionBackward {
             input.is_some(),
         );
         if let (Some(node), Some(values)) = (input, found.input) {
-            grads.register::<Flex>(node.id, tensor(values, dims::<4>(&call.input).to_vec()));
+            grads.register::<Flex>(node.id, tensor(values, dims::<4>(&call.input)));
         }
         if let Some(node) = weight {
-            grads.register::<Flex>(node.id, tensor(found.weight, dims::<4>(&call.weight).to_vec()));
+            grads.register::<Flex>(node.id, tensor(found.weight, dims::<4>(&call.weight)));
         }
     }
 }

@@ -198,7 +198,7 @@ impl Call<4> {
 
     fn lstm(&self) -> FlexTensor {
         let n = dims::<3>(&self.x)[2];
-        tensor(self.network().forward(self.steps(), floats(&self.x)), &[n])
+        tensor(self.network().forward(self.steps(), floats(&self.x)), [n])
     }
 }
 
@@ -218,7 +218,7 @@ impl Call<6> {
 
     fn mlp(&self) -> FlexTensor {
         let n = dims::<2>(&self.x)[1];
-        tensor(self.network().forward(floats(&self.x)), &[n])
+        tensor(self.network().forward(floats(&self.x)), [n])
     }
 }
 

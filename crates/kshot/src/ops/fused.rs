@@ -245,10 +245,10 @@ impl Backward<Flex, 4> for BlockBackward {
             input.is_some(),
         );
         if let (Some(node), Some(values)) = (input, found.input) {
-            grads.register::<Flex>(node.id, tensor(values, dims::<4>(x).to_vec()));
+            grads.register::<Flex>(node.id, tensor(values, dims::<4>(x)));
         }
         if let Some(node) = weight {
-            grads.register::<Flex>(node.id, tensor(found.weight, dims::<4>(w).to_vec()));
+            grads.register::<Flex>(node.id, tensor(found.weight, dims::<4>(w)));
         }
         if let Some(node) = gamma {
             grads.register::<Flex>(node.id, tensor(found.gamma, vec![shape.c_out]));

@@ -163,7 +163,7 @@ impl Call {
         let (x, w) = (floats(&self.input), floats(&self.weight));
         let (output, saved) = kernels::forward_new(shape, x, w, &unused, &unused, 0.0);
         let dims = [shape.images, shape.out_height(), shape.out_width(), shape.c_out];
-        (tensor(output, &dims), saved)
+        (tensor(output, dims), saved)
     }
 }
 
@@ -207,10 +207,10 @@ impl Backward<Flex, 2> for ConvolutionBackward {
             input.is_some(),
         );
         if let (Some(node), Some(values)) = (input, found.input) {
-            grads.register::<Flex>(node.id, tensor(values, &dims::<4>(x)));
+            grads.register::<Flex>(node.id, tensor(values, dims::<4>(x)));
         }
         if let Some(node) = weight {
-            grads.register::<Flex>(node.id, tensor(found.weight, &dims::<5>(w)));
+            grads.register::<Flex>(node.id, tensor(found.weight, dims::<5>(w)));
         }
     }
 }
@@ -245,7 +245,7 @@ fn pooled(input: &FlexTensor) -> (FlexTensor, Vec<u8>) {
             winners.push(winner);
         }
     }
-    (tensor(output, &[n, rows, columns, channels]), winners)
+    (tensor(output, [n, rows, columns, channels]), winners)
 }
 
 #[derive(Debug)]
@@ -269,7 +269,7 @@ impl Backward<Flex, 1> for PoolBackward {
                 gradient[corner + offset(usize::from(*winner), width, channels) + channel] = *value;
             }
         }
-        grads.register::<Flex>(node.id, tensor(gradient, &ops.state.dims));
+        grads.register::<Flex>(node.id, tensor(gradient, ops.state.dims));
     }
 }
 
