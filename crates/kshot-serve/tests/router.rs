@@ -98,7 +98,7 @@ async fn requests_at_the_same_time_get_the_answers_of_each_alone() {
                 "POST",
                 "/classify?place=true",
                 "image/png",
-                bar(at % 2 == 0, 5 + at % 18),
+                bar(at.is_multiple_of(2), 5 + at % 18),
             ),
         )
     };
@@ -113,7 +113,7 @@ async fn requests_at_the_same_time_get_the_answers_of_each_alone() {
                 "POST",
                 "/classify?place=true",
                 "image/png",
-                bar(at % 2 == 0, 5 + at % 18),
+                bar(at.is_multiple_of(2), 5 + at % 18),
             );
             tokio::spawn(async move { json_of(router.oneshot(request).await.unwrap()).await })
         })

@@ -56,7 +56,7 @@ pub struct Cell {
     pub column: Option<Column>,
     /// The test.
     pub trial: Trial,
-    /// Index of the training in [`Table::trainings`].
+    /// Index of the training in the table's trainings.
     pub training: usize,
     /// How far it is.
     pub status: Status,
