@@ -107,7 +107,7 @@ async fn requests_at_the_same_time_get_the_answers_of_each_alone() {
         alone.push(json_of(ask(at).await).await);
     }
     let tasks: Vec<_> = (0..40)
-        .map(|at| {
+        .map(|at: u32| {
             let router = router.clone();
             let request = request(
                 "POST",
