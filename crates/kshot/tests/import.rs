@@ -32,9 +32,7 @@ fn imported(files: &[&str]) -> Result<Checkpoint, kshot::Error> {
 
 #[track_caller]
 fn refusal(files: &[PathBuf]) -> String {
-    let error = import::checkpoint("relation", files, None)
-        .err()
-        .expect("a refusal");
+    let error = import::checkpoint("relation", files, None).expect_err("a refusal");
     let text = error.to_string();
     assert!(!text.contains('\n'), "{text}");
     text
