@@ -160,7 +160,7 @@ fn wrong_usage_is_one_line_with_a_suggestion_and_exit_code_2() {
     for (arguments, expected) in [
         (&["train", "prototipical"][..], "prototypical"),
         (&["train", "prototypical", "--data", "omniglott"], "omniglot"),
-        (&["train", "prototypical", "--encoder", "conv5"], "conv4"),
+        (&["train", "prototypical", "--encoder", "conf4"], "conv4"),
         (&["train", "prototypical", "--wey", "5"], "--way"),
         (&["train", "prototypical", "--way", "0"], "--way"),
         (&["train", "prototypical", "--lr", "fast"], "--lr"),

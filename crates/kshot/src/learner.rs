@@ -67,8 +67,8 @@ fn add(left: Option<Tensor<1>>, right: Option<Tensor<1>>) -> Option<Tensor<1>> {
     }
 }
 
-/// Episodes that a method which takes several at once is given together: enough to be worth it, few enough that a
-/// usual meta-batch keeps two cores busy, and always as many, so that the bits don't depend on the number of threads.
+/// Episodes that a method which takes several at once is given together: enough to be worth it, few enough for the memory
+/// of their graph.
 const JOINT: usize = 8;
 
 /// A task that a learner has adapted to: [`Method::Task`] without its type.

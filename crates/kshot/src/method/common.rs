@@ -96,6 +96,13 @@ pub fn class_maxima(scores: Tensor<2>, labels: &[usize], n_way: usize) -> Tensor
     (scores + out).max_dim(1).reshape([n_query, n_way])
 }
 
+/// −|aᵢ − bⱼ|² of all rows: `a` `[m, features]`, `b` `[n, features]` → `[m, n]`.
+pub fn negative_squared_distances(a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
+    let cross = a.clone().matmul(b.clone().transpose());
+    let (a, b) = (a.square().sum_dim(1), b.square().sum_dim(1).transpose());
+    cross.mul_scalar(2.0) - a - b
+}
+
 /// Rows of length 1 (a zero row stays zero).
 pub fn unit(rows: Tensor<2>) -> Tensor<2> {
     let length = rows.clone().square().sum_dim(1).add_scalar(1e-16).sqrt();

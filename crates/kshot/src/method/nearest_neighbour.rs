@@ -15,7 +15,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::common::{STRICT, class_maxima, negative_log_likelihood, unit};
+use super::common::{STRICT, class_maxima, negative_log_likelihood, negative_squared_distances, unit};
 use super::{Batch, Family, Method, MethodRequest, MethodSpec, Objective, Scores};
 use crate::encoder::Encoder;
 use crate::episode::Support;
@@ -136,12 +136,7 @@ impl Distance {
     /// `query` `[n_query, features]`, `support` `[n_support, features]` → `[n_query, n_support]`.
     fn likeness(self, query: Tensor<2>, support: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::SquaredEuclidean => {
-                let cross = query.clone().matmul(support.clone().transpose());
-                let query = query.square().sum_dim(1);
-                let support = support.square().sum_dim(1).transpose();
-                cross.mul_scalar(2.0) - query - support
-            }
+            Self::SquaredEuclidean => negative_squared_distances(query, support),
             Self::Cosine { temperature } => unit(query)
                 .matmul(unit(support).transpose())
                 .mul_scalar(temperature),

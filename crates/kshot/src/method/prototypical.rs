@@ -14,7 +14,9 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::common::{TUNED, TUNED_STRICT, class_means, negative_log_likelihood, unit};
+use super::common::{
+    TUNED, TUNED_STRICT, class_means, negative_log_likelihood, negative_squared_distances, unit,
+};
 use super::{Batch, Family, Kernel, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
 use crate::encoder::Encoder;
 use crate::episode::Support;
@@ -187,12 +189,7 @@ impl Distance {
     /// `query` `[n_query, features]`, `prototypes` `[n_way, features]` → `[n_query, n_way]`.
     fn logits(self, query: Tensor<2>, prototypes: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::SquaredEuclidean => {
-                let cross = query.clone().matmul(prototypes.clone().transpose());
-                let query = query.square().sum_dim(1);
-                let prototypes = prototypes.square().sum_dim(1).transpose();
-                cross.mul_scalar(2.0) - query - prototypes
-            }
+            Self::SquaredEuclidean => negative_squared_distances(query, prototypes),
             Self::Cosine { temperature } => unit(query)
                 .matmul(unit(prototypes).transpose())
                 .mul_scalar(temperature),
