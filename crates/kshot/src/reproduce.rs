@@ -10,6 +10,7 @@ mod html;
 mod json;
 mod markdown;
 mod plan;
+mod presented;
 mod row;
 mod state;
 mod table;
@@ -17,7 +18,9 @@ pub mod tested;
 
 pub use crate::report::escape::shell;
 pub use plan::{Plan, Protocol, Request, Run, SEED, TEST_EPISODES, Trial};
-pub use row::{COLUMNS, Column, Planned, Published, RUNNING, Row, Setup, Test, W5S1, W5S5, W20S1, W20S5};
+pub use row::{
+    COLUMNS, Column, Measure, Planned, Published, RUNNING, Row, Setup, Test, W5S1, W5S5, W20S1, W20S5,
+};
 pub use state::State;
 pub use table::{Cell, Form, Ours, Status, Table, Trained};
 

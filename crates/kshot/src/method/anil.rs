@@ -10,12 +10,14 @@
 //!
 //! Deviations: none known; the inner rate and the number of steps are MAML's unless given.
 
+use super::common::{AVERAGE, COSINE};
 use super::fast::{self, Adapted, Lesson, Model, QUERY_NORM, Rule};
-use super::maml::{self, INNER_LR, INNER_STEPS, ORDER, Steps, TEST_STEPS};
+use super::maml::{self, AUTHORS, INNER_LR, INNER_STEPS, ORDER, STRICT_20_1, STRICT_20_5, Steps, TEST_STEPS};
 use super::{Family, MethodRequest, MethodSpec};
 use crate::error::Error;
 use crate::inner::{Batch, Descent, Network, Order, Rates, Weights};
 use crate::learner::Learner;
+use crate::reproduce::{Planned, Published, RUNNING, Row, Setup, W20S1, W20S5};
 
 pub static SPEC: MethodSpec = MethodSpec {
     name: "anil",
@@ -25,7 +27,49 @@ pub static SPEC: MethodSpec = MethodSpec {
     options: &[ORDER, INNER_STEPS, INNER_LR, TEST_STEPS, QUERY_NORM],
     defaults: maml::SPEC.defaults,
     presets: maml::SPEC.presets,
-    rows: &[],
+    rows: &[Row {
+        variant: "",
+        published: Published {
+            source: "Raghu et al. 2020, table 1",
+            protocol: "as MAML's: transductive, rotated characters as further classes",
+            accuracy: &[(W20S1, 96.2, 0.5), (W20S5, 98.0, 0.3)],
+            presentations: &[],
+        },
+        paper: Setup {
+            note: "Fewer updates than MAML's paper, with a cosine schedule and averaged weights; as many queries as shots.",
+            trainings: &[
+                Planned::new(
+                    "20w1s",
+                    "paper-20way",
+                    &[("episodes", "32000"), COSINE, AVERAGE],
+                    &[W20S1],
+                    10.0,
+                ),
+                Planned::new(
+                    "20w5s",
+                    "paper-20way",
+                    &[
+                        ("shot", "5"),
+                        ("query", "5"),
+                        ("episodes", "8000"),
+                        COSINE,
+                        AVERAGE,
+                    ],
+                    &[W20S5],
+                    10.0,
+                ),
+            ],
+            tests: &[AUTHORS],
+        },
+        strict: Setup {
+            note: "The same trainings.",
+            trainings: &[
+                Planned::new("20w1s", "strict", STRICT_20_1, &[W20S1], 10.0),
+                Planned::new("20w5s", "strict", STRICT_20_5, &[W20S5], 10.0),
+            ],
+            tests: &[RUNNING],
+        },
+    }],
     build,
 };
 

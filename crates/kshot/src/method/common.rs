@@ -18,6 +18,11 @@ pub const STRICT: Preset = Preset {
     ],
 };
 
+/// Settings that let a training shorter than a paper's come to rest.
+pub const COSINE: (&str, &str) = ("schedule", "cosine");
+/// See [`COSINE`].
+pub const AVERAGE: (&str, &str) = ("average", "0.998");
+
 /// The papers' division of Omniglot with one training for all columns of their table: 60-way 1-shot, affine
 /// augmentation, a cosine schedule and the average of the weights.
 pub const TUNED: Preset = Preset {

@@ -29,6 +29,7 @@ use crate::error::Error;
 use crate::inner::{Batch, BatchStatistics, Weights};
 use crate::learner::Learner;
 use crate::options::{OptionKind, OptionSpec};
+use crate::reproduce::{Planned, Published, RUNNING, Row, Setup, W5S1, W5S5};
 
 pub static SPEC: MethodSpec = MethodSpec {
     name: "lstm-learner",
@@ -95,7 +96,54 @@ pub static SPEC: MethodSpec = MethodSpec {
             ],
         },
     ],
-    rows: &[],
+    rows: &[Row {
+        variant: "",
+        published: Published {
+            source: "Ravi & Larochelle 2017, who have no number on Omniglot",
+            protocol: "separate statistics of training and test batches",
+            accuracy: &[],
+            presentations: &[],
+        },
+        paper: Setup {
+            note: "Fewer episodes, 5 queries in training.",
+            trainings: &[
+                Planned::new(
+                    "5w1s",
+                    "paper",
+                    &[("query", "5"), ("episodes", "20000")],
+                    &[W5S1],
+                    20.0,
+                ),
+                Planned::new(
+                    "5w5s",
+                    "paper",
+                    &[
+                        ("shot", "5"),
+                        ("query", "5"),
+                        ("inner-steps", "5"),
+                        ("episodes", "20000"),
+                    ],
+                    &[W5S5],
+                    25.0,
+                ),
+            ],
+            tests: &[RUNNING],
+        },
+        strict: Setup {
+            note: "The same lengths.",
+            trainings: &[
+                Planned::new("5w1s", "strict", &[], &[W5S1], 20.0),
+                Planned::new(
+                    "5w5s",
+                    "strict",
+                    &[("shot", "5"), ("inner-steps", "5")],
+                    &[W5S5],
+                    25.0,
+                ),
+            ],
+            tests: &[RUNNING],
+        },
+    }],
     build,
 };
 

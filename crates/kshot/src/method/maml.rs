@@ -14,6 +14,7 @@
 //! `conv4` with pools unless another encoder is given. The paper draws as many queries as shots; `--query` sets them.
 //! `--norm running` is not in the paper; see `fast.rs`.
 
+use super::common::{AVERAGE, COSINE};
 use super::fast::{self, Adapted, Lesson, Model, QUERY_NORM, Rule};
 use super::{Family, MethodRequest, MethodSpec, Preset};
 use crate::error::Error;
@@ -21,7 +22,7 @@ use crate::inner::{Batch, Descent, MetaGradient, Order, Rates, Weights};
 use crate::learner::Learner;
 use crate::norm::Norm;
 use crate::options::{OptionKind, OptionSpec, Options};
-use crate::reproduce::{Column, Planned, Published, RUNNING, Row, Setup, Test, W5S1, W5S5, W20S1, W20S5};
+use crate::reproduce::{Planned, Published, RUNNING, Row, Setup, Test, W5S1, W5S5, W20S1, W20S5};
 
 pub static SPEC: MethodSpec = MethodSpec {
     name: "maml",
@@ -113,18 +114,19 @@ pub static SPEC: MethodSpec = MethodSpec {
                     (W20S1, 95.8, 0.3),
                     (W20S5, 98.9, 0.2),
                 ],
+                presentations: &[],
             },
             paper: Setup {
                 note: SHORTER,
                 trainings: &[
-                    planned(
+                    Planned::new(
                         "5w1s",
                         "paper",
                         &[("episodes", "192000"), COSINE, AVERAGE],
                         &[W5S1],
                         15.0,
                     ),
-                    planned(
+                    Planned::new(
                         "5w5s",
                         "paper",
                         &[
@@ -137,14 +139,14 @@ pub static SPEC: MethodSpec = MethodSpec {
                         &[W5S5],
                         20.0,
                     ),
-                    planned(
+                    Planned::new(
                         "20w1s",
                         "paper-20way",
                         &[("episodes", "32000"), COSINE, AVERAGE],
                         &[W20S1],
                         33.0,
                     ),
-                    planned(
+                    Planned::new(
                         "20w5s",
                         "paper-20way",
                         &[
@@ -163,16 +165,16 @@ pub static SPEC: MethodSpec = MethodSpec {
             strict: Setup {
                 note: "Shorter than the paper's as well.",
                 trainings: &[
-                    planned("5w1s", "strict", &[AVERAGE], &[W5S1], 15.0),
-                    planned(
+                    Planned::new("5w1s", "strict", &[AVERAGE], &[W5S1], 15.0),
+                    Planned::new(
                         "5w5s",
                         "strict",
                         &[("shot", "5"), ("episodes", "64000"), AVERAGE],
                         &[W5S5],
                         20.0,
                     ),
-                    planned("20w1s", "strict", STRICT_20_1, &[W20S1], 45.0),
-                    planned("20w5s", "strict", STRICT_20_5, &[W20S5], 40.0),
+                    Planned::new("20w1s", "strict", STRICT_20_1, &[W20S1], 45.0),
+                    Planned::new("20w5s", "strict", STRICT_20_5, &[W20S5], 40.0),
                 ],
                 tests: &[RUNNING],
             },
@@ -188,18 +190,19 @@ pub static SPEC: MethodSpec = MethodSpec {
                     (W20S1, 89.4, 0.5),
                     (W20S5, 97.9, 0.1),
                 ],
+                presentations: &[],
             },
             paper: Setup {
                 note: SHORTER,
                 trainings: &[
-                    planned(
+                    Planned::new(
                         "5w1s",
                         "paper",
                         &[FIRST_ORDER, ("episodes", "192000"), COSINE, AVERAGE],
                         &[W5S1],
                         8.0,
                     ),
-                    planned(
+                    Planned::new(
                         "5w5s",
                         "paper",
                         &[
@@ -213,14 +216,14 @@ pub static SPEC: MethodSpec = MethodSpec {
                         &[W5S5],
                         10.0,
                     ),
-                    planned(
+                    Planned::new(
                         "20w1s",
                         "paper-20way",
                         &[FIRST_ORDER, ("episodes", "32000"), COSINE, AVERAGE],
                         &[W20S1],
                         12.0,
                     ),
-                    planned(
+                    Planned::new(
                         "20w5s",
                         "paper-20way",
                         &[
@@ -240,16 +243,16 @@ pub static SPEC: MethodSpec = MethodSpec {
             strict: Setup {
                 note: "Shorter than the paper's as well.",
                 trainings: &[
-                    planned("5w1s", "strict", &[FIRST_ORDER, AVERAGE], &[W5S1], 8.0),
-                    planned(
+                    Planned::new("5w1s", "strict", &[FIRST_ORDER, AVERAGE], &[W5S1], 8.0),
+                    Planned::new(
                         "5w5s",
                         "strict",
                         &[FIRST_ORDER, ("shot", "5"), ("episodes", "64000"), AVERAGE],
                         &[W5S5],
                         10.0,
                     ),
-                    planned("20w1s", "strict", FIRST_STRICT_20_1, &[W20S1], 16.0),
-                    planned("20w5s", "strict", FIRST_STRICT_20_5, &[W20S5], 14.0),
+                    Planned::new("20w1s", "strict", FIRST_STRICT_20_1, &[W20S1], 16.0),
+                    Planned::new("20w5s", "strict", FIRST_STRICT_20_5, &[W20S5], 14.0),
                 ],
                 tests: &[RUNNING],
             },
@@ -261,11 +264,9 @@ pub static SPEC: MethodSpec = MethodSpec {
 /// What all of these trainings have that the paper's don't.
 const SHORTER: &str = "A tenth of the paper's updates or fewer, with a cosine schedule and averaged weights in their place; as many \
                        queries as shots, as in the paper.";
-const COSINE: (&str, &str) = ("schedule", "cosine");
-const AVERAGE: (&str, &str) = ("average", "0.998");
 const FIRST_ORDER: (&str, &str) = ("order", "1");
 
-const STRICT_20_1: &[(&str, &str)] = &[
+pub const STRICT_20_1: &[(&str, &str)] = &[
     ("way", "20"),
     ("inner-steps", "5"),
     ("inner-lr", "0.1"),
@@ -273,7 +274,7 @@ const STRICT_20_1: &[(&str, &str)] = &[
     ("query", "1"),
     ("episodes", "32000"),
 ];
-const STRICT_20_5: &[(&str, &str)] = &[
+pub const STRICT_20_5: &[(&str, &str)] = &[
     ("way", "20"),
     ("inner-steps", "5"),
     ("inner-lr", "0.1"),
@@ -301,26 +302,10 @@ const FIRST_STRICT_20_5: &[(&str, &str)] = &[
 ];
 
 /// The paper's test: each set's own statistics, as many queries per class as shots.
-const AUTHORS: Test = Test {
+pub const AUTHORS: Test = Test {
     norm: Norm::Episode,
     query: [1, 5, 1, 5],
 };
-
-const fn planned(
-    name: &'static str,
-    preset: &'static str,
-    settings: &'static [(&'static str, &'static str)],
-    columns: &'static [Column],
-    minutes: f64,
-) -> Planned {
-    Planned {
-        name,
-        preset,
-        settings,
-        columns,
-        minutes,
-    }
-}
 
 /// `--order`.
 pub const ORDER: OptionSpec = OptionSpec {

@@ -48,6 +48,7 @@ use crate::learner::{Learner, erase};
 use crate::norm::{Norm, Pass};
 use crate::options::{OptionKind, OptionSpec};
 use crate::random;
+use crate::reproduce::{Planned, Published, RUNNING, Row, Setup, W5S1, W5S5};
 
 const fn option(
     name: &'static str,
@@ -150,7 +151,26 @@ pub static SPEC: MethodSpec = MethodSpec {
         },
         STRICT,
     ],
-    rows: &[],
+    rows: &[Row {
+        variant: "",
+        published: Published {
+            source: "Santoro et al. 2016, table 1 (one-hot labels, five classes)",
+            protocol: "accuracy by the n-th presentation of a class in a sequence, not K-shot; 1,200 training characters \
+                       with their rotations, the others for the test",
+            accuracy: &[],
+            presentations: &[(1, 36.4), (2, 82.8), (3, 91.0), (4, 92.6), (5, 94.9), (10, 98.1)],
+        },
+        paper: Setup {
+            note: "K-shot: the support set as the sequence, a query after it.",
+            trainings: &[Planned::new("", "paper", &[], &[W5S1, W5S5], 40.0)],
+            tests: &[RUNNING],
+        },
+        strict: Setup {
+            note: "The same training with a convolutional encoder.",
+            trainings: &[Planned::new("", "strict", &[], &[W5S1, W5S5], 40.0)],
+            tests: &[RUNNING],
+        },
+    }],
     build,
 };
 

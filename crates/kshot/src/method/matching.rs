@@ -93,6 +93,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                     (W20S1, 93.8, 0.0),
                     (W20S5, 98.5, 0.0),
                 ],
+                presentations: &[],
             },
             paper: Setup {
                 note: "A learned factor of the cosines; one 60-way 1-shot model for all columns; affine augmentation, a \
@@ -124,6 +125,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 source: "Vinyals et al. 2016",
                 protocol: "no number on Omniglot",
                 accuracy: &[],
+                presentations: &[],
             },
             paper: Setup {
                 note: "Full-context embeddings, 20-way 1-shot; tested with as many shots as it was trained with.",

@@ -34,7 +34,7 @@ use burn::tensor::{Device, Int, Tensor};
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::common::{STRICT, check_ways, negative_log_likelihood, one_hot, unit};
+use super::common::{AVERAGE, COSINE, STRICT, check_ways, negative_log_likelihood, one_hot, unit};
 use super::{Batch, Family, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
 use crate::encoder::Encoder;
 use crate::encoder::conv5::{Conv5, pools};
@@ -47,6 +47,7 @@ use crate::ops::coordinates::{self, HIDDEN};
 use crate::ops::layered;
 use crate::options::{OptionKind, OptionSpec};
 use crate::random;
+use crate::reproduce::{Planned, Published, RUNNING, Row, Setup, W5S1, W20S1};
 
 pub static SPEC: MethodSpec = MethodSpec {
     name: "meta-network",
@@ -93,7 +94,55 @@ pub static SPEC: MethodSpec = MethodSpec {
         },
         STRICT,
     ],
-    rows: &[],
+    rows: &[Row {
+        variant: "",
+        published: Published {
+            source: "Munkhdalai & Yu 2017, table 1",
+            protocol: "1,200 training characters with their rotations, the other characters with theirs for the test",
+            accuracy: &[(W5S1, 99.0, 0.0), (W20S1, 97.0, 0.0)],
+            presentations: &[],
+        },
+        paper: Setup {
+            note: "Fewer episodes, with a cosine schedule and averaged weights.",
+            trainings: &[
+                Planned::new(
+                    "5w1s",
+                    "paper",
+                    &[("train-on", "trainval"), COSINE, AVERAGE],
+                    &[W5S1],
+                    40.0,
+                ),
+                Planned::new(
+                    "20w1s",
+                    "paper",
+                    &[
+                        ("way", "20"),
+                        ("query", "5"),
+                        ("train-on", "trainval"),
+                        COSINE,
+                        AVERAGE,
+                    ],
+                    &[W20S1],
+                    60.0,
+                ),
+            ],
+            tests: &[RUNNING],
+        },
+        strict: Setup {
+            note: "The same trainings.",
+            trainings: &[
+                Planned::new("5w1s", "strict", &[AVERAGE], &[W5S1], 40.0),
+                Planned::new(
+                    "20w1s",
+                    "strict",
+                    &[("way", "20"), ("query", "5"), AVERAGE],
+                    &[W20S1],
+                    60.0,
+                ),
+            ],
+            tests: &[RUNNING],
+        },
+    }],
     build,
 };
 

@@ -10,13 +10,15 @@
 //! Deviations: several inner steps with the same rates are possible (`--inner-steps`, the paper takes one). The paper
 //! leaves the number of tasks per update on Omniglot open; the presets take MAML's.
 
+use super::common::{AVERAGE, COSINE};
 use super::fast::{self, Adapted, Lesson, Model, QUERY_NORM, Rule};
-use super::maml::{self, INNER_STEPS, ORDER, Steps, TEST_STEPS};
+use super::maml::{self, AUTHORS, INNER_STEPS, ORDER, Steps, TEST_STEPS};
 use super::{Family, MethodRequest, MethodSpec, Preset};
 use crate::error::Error;
 use crate::inner::{Batch, Descent, Order, Rates, Weights};
 use crate::learner::Learner;
 use crate::options::{OptionKind, OptionSpec};
+use crate::reproduce::{Planned, Published, RUNNING, Row, Setup, W5S1, W5S5, W20S1, W20S5};
 
 pub static SPEC: MethodSpec = MethodSpec {
     name: "meta-sgd",
@@ -90,7 +92,95 @@ pub static SPEC: MethodSpec = MethodSpec {
             ],
         },
     ],
-    rows: &[],
+    rows: &[Row {
+        variant: "",
+        published: Published {
+            source: "Li et al. 2017, table 2",
+            protocol: "as MAML's: transductive, rotated characters as further classes",
+            accuracy: &[
+                (W5S1, 99.53, 0.26),
+                (W5S5, 99.93, 0.09),
+                (W20S1, 95.93, 0.38),
+                (W20S5, 98.97, 0.19),
+            ],
+            presentations: &[],
+        },
+        paper: Setup {
+            note: "A tenth of the paper's updates or fewer, with a cosine schedule and averaged weights; as many queries as \
+                   shots in training and test.",
+            trainings: &[
+                Planned::new(
+                    "5w1s",
+                    "paper",
+                    &[("query", "1"), ("episodes", "192000"), COSINE, AVERAGE],
+                    &[W5S1],
+                    15.0,
+                ),
+                Planned::new(
+                    "5w5s",
+                    "paper",
+                    &[
+                        ("shot", "5"),
+                        ("query", "5"),
+                        ("episodes", "64000"),
+                        COSINE,
+                        AVERAGE,
+                    ],
+                    &[W5S5],
+                    20.0,
+                ),
+                Planned::new(
+                    "20w1s",
+                    "paper-20way",
+                    &[("query", "1"), ("episodes", "64000"), COSINE, AVERAGE],
+                    &[W20S1],
+                    20.0,
+                ),
+                Planned::new(
+                    "20w5s",
+                    "paper-20way",
+                    &[
+                        ("shot", "5"),
+                        ("query", "5"),
+                        ("episodes", "16000"),
+                        COSINE,
+                        AVERAGE,
+                    ],
+                    &[W20S5],
+                    20.0,
+                ),
+            ],
+            tests: &[AUTHORS],
+        },
+        strict: Setup {
+            note: "The same lengths.",
+            trainings: &[
+                Planned::new("5w1s", "strict", &[AVERAGE], &[W5S1], 15.0),
+                Planned::new(
+                    "5w5s",
+                    "strict",
+                    &[("shot", "5"), ("episodes", "64000"), AVERAGE],
+                    &[W5S5],
+                    20.0,
+                ),
+                Planned::new(
+                    "20w1s",
+                    "strict",
+                    &[("way", "20"), ("query", "1"), ("episodes", "64000"), AVERAGE],
+                    &[W20S1],
+                    20.0,
+                ),
+                Planned::new(
+                    "20w5s",
+                    "strict",
+                    &[("way", "20"), ("shot", "5"), ("episodes", "16000"), AVERAGE],
+                    &[W20S5],
+                    20.0,
+                ),
+            ],
+            tests: &[RUNNING],
+        },
+    }],
     build,
 };
 

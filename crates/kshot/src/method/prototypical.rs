@@ -83,6 +83,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 (W20S1, 96.0, 0.0),
                 (W20S5, 98.9, 0.0),
             ],
+            presentations: &[],
         },
         paper: Setup {
             note: "One 1-shot model for all columns, where the paper trains one per number of shots; affine augmentation, \

@@ -104,6 +104,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 (W20S1, 97.6, 0.2),
                 (W20S5, 99.1, 0.1),
             ],
+            presentations: &[],
         },
         paper: Setup {
             note: "One 20-way model per number of shots, where the authors train one per column and for hundreds of \

@@ -23,8 +23,10 @@ use super::{Family, MethodRequest, MethodSpec, Preset};
 use crate::error::Error;
 use crate::inner::{Batch, Evaluation, Rates, Targets, Weights};
 use crate::learner::Learner;
+use crate::norm::Norm;
 use crate::options::{OptionKind, OptionSpec};
 use crate::random;
+use crate::reproduce::{Planned, Published, RUNNING, Row, Setup, Test, W5S1, W5S5, W20S1, W20S5};
 
 pub static SPEC: MethodSpec = MethodSpec {
     name: "reptile",
@@ -141,9 +143,65 @@ pub static SPEC: MethodSpec = MethodSpec {
             ],
         },
     ],
-    rows: &[],
+    rows: &[Row {
+        variant: "",
+        published: Published {
+            source: "Nichol et al. 2018, table 2, transductive (not transductive: 95.39, 98.90, 88.14, 96.65)",
+            protocol: "1,200 random training characters with their rotations, the other characters as they are for the \
+                       test; one query per class, all normalised together",
+            accuracy: &[
+                (W5S1, 97.68, 0.04),
+                (W5S5, 99.48, 0.06),
+                (W20S1, 89.43, 0.14),
+                (W20S5, 97.12, 0.32),
+            ],
+            presentations: &[],
+        },
+        paper: Setup {
+            note: "A fifth of the authors' updates 5-way, a twentieth 20-way; as theirs, one model for 1 and 5 shots.",
+            trainings: &[
+                Planned::new("5-way", "paper", &[("episodes", "100000")], &[W5S1, W5S5], 25.0),
+                Planned::new(
+                    "20-way",
+                    "paper-20way",
+                    &[("episodes", "50000")],
+                    &[W20S1, W20S5],
+                    40.0,
+                ),
+            ],
+            tests: &[TRANSDUCTIVE, ALONE],
+        },
+        strict: Setup {
+            note: "As long as the others.",
+            trainings: &[
+                Planned::new("5-way", "strict", &[("episodes", "100000")], &[W5S1, W5S5], 25.0),
+                Planned::new("20-way", "strict", STRICT_20_WAY, &[W20S1, W20S5], 40.0),
+            ],
+            tests: &[RUNNING],
+        },
+    }],
     build,
 };
+
+/// The authors' test: one query of each class.
+const TRANSDUCTIVE: Test = Test {
+    norm: Norm::Episode,
+    query: [1; 4],
+};
+/// The same, each query normalised with the support set alone.
+const ALONE: Test = Test {
+    norm: Norm::Running,
+    query: [1; 4],
+};
+
+const STRICT_20_WAY: &[(&str, &str)] = &[
+    ("way", "20"),
+    ("inner-steps", "10"),
+    ("inner-batch", "20"),
+    ("inner-lr", "0.0005"),
+    ("test-batch", "10"),
+    ("episodes", "50000"),
+];
 
 /// β₂ and ε of the inner Adam (Kingma, Ba 2015).
 const BETA2: f32 = 0.999;

@@ -127,6 +127,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 (W20S1, 88.0, 0.0),
                 (W20S5, 96.5, 0.0),
             ],
+            presentations: &[],
         },
         paper: Setup {
             note: "Four blocks of 64 filters, where Koch's twins are larger; affine augmentation, a cosine schedule and \

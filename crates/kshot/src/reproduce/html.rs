@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::dots::{self, Dot, Group, Mark};
 use super::markdown::published;
 use super::plan::Protocol;
+use super::presented::PRESENTATIONS_NOTE;
 use super::row::{COLUMNS, Column};
 use super::table::{Cell, Form, Ours, Status, Table, Trained};
 use crate::norm::Norm;
@@ -30,6 +31,7 @@ impl Table {
         }
         html.push_str("</header>\n");
         self.numbers(&mut html);
+        self.presentations_as_html(&mut html);
         self.pictures(&mut html);
         self.protocols(&mut html);
         self.trainings(&mut html);
@@ -82,6 +84,42 @@ impl Table {
             html.push_str("</tbody>\n");
         }
         html.push_str("</table></div>\n</section>\n");
+    }
+
+    fn presentations_as_html(&self, html: &mut String) {
+        let Some(shown) = self.presentations() else {
+            return;
+        };
+        let _ = write!(
+            html,
+            "<section aria-labelledby=\"presentations\">\n<h2 id=\"presentations\">By presentation of a class</h2>\n<p>{}</p>\n\
+             <div class=\"scroll\"><table class=\"numbers\">\n<thead><tr><th scope=\"col\">presentation</th>",
+            escape::html(PRESENTATIONS_NOTE)
+        );
+        for n in &shown.columns {
+            let _ = write!(html, "<th scope=\"col\" class=\"count\">{n}</th>");
+        }
+        html.push_str("</tr></thead>\n<tbody>\n");
+        for line in shown.lines {
+            if let Some(title) = line.title {
+                let _ = writeln!(
+                    html,
+                    "<tr><th scope=\"rowgroup\" colspan=\"{}\"><b>{}</b></th></tr>",
+                    shown.columns.len() + 1,
+                    escape::html(&title)
+                );
+            }
+            let _ = write!(html, "<tr><th scope=\"row\">{}</th>", escape::html(&line.name));
+            for (n, cell) in shown.columns.iter().zip(&line.cells) {
+                let _ = write!(
+                    html,
+                    "<td class=\"count\" data-label=\"{n}\">{}</td>",
+                    escape::html(cell)
+                );
+            }
+            html.push_str("</tr>\n");
+        }
+        html.push_str("</tbody>\n</table></div>\n</section>\n");
     }
 
     /// A number, what it lacks below it.

@@ -57,6 +57,17 @@ impl Table {
                 row["error"] = json!(cell.tested.as_ref().map(|tested| 1.0 - tested.record.accuracy));
                 Some(row)
             }))
+            .chain(form.ours.iter().filter_map(|line| {
+                let cell = line.presentations.as_ref()?;
+                let mut row = self.row(form, line, cell);
+                let published = form.row.published.presentations.iter();
+                row["column"] = json!("presentations");
+                row["published"] = published
+                    .map(|&(n, accuracy)| json!({"presentation": n, "accuracy": accuracy / 100.0}))
+                    .collect();
+                row["presentations"] = json!(cell.tested.as_ref().map(|tested| &tested.presentations));
+                Some(row)
+            }))
             .collect()
     }
 

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::row::COLUMNS;
+use super::presented::PRESENTATIONS_NOTE;
+use super::row::{COLUMNS, Measure};
 use super::table::{Cell, Form, Ours, Status, Table};
 use crate::norm::Norm;
 use crate::report::escape::{line as one_line, markdown as escaped};
@@ -56,6 +57,7 @@ impl Table {
                 );
             }
         }
+        self.presentations_as_text(&mut text);
         text.push_str("\n## Protocols\n\n");
         for form in &self.forms {
             let _ = write!(
@@ -72,6 +74,27 @@ impl Table {
         }
         self.commands_as_text(&mut text);
         text
+    }
+
+    /// Accuracy by presentation, where a paper has that.
+    fn presentations_as_text(&self, text: &mut String) {
+        let Some(shown) = self.presentations() else {
+            return;
+        };
+        let columns: String = shown.columns.iter().map(|n| format!(" {n} |")).collect();
+        let _ = write!(
+            text,
+            "\n## By presentation of a class\n\n{PRESENTATIONS_NOTE}\n\n| presentation | |{columns}\n|---|---|{}\n",
+            "---:|".repeat(shown.columns.len())
+        );
+        for line in shown.lines {
+            let cells: String = line.cells.iter().map(|cell| format!(" {cell} |")).collect();
+            let title = match line.title {
+                Some(title) => format!("**{}**", escaped(&title)),
+                None => String::new(),
+            };
+            let _ = writeln!(text, "| {title} | {} |{cells}", line.name);
+        }
     }
 
     fn commands_as_text(&self, text: &mut String) {
@@ -120,6 +143,12 @@ impl Table {
                 }
             }
         }
+        for line in self.presentations().into_iter().flat_map(|shown| shown.lines) {
+            if let Some(title) = line.title {
+                let _ = writeln!(text, "{title}, by presentation of a class");
+            }
+            let _ = writeln!(text, "  {}: {}", line.name, line.cells.join("; "));
+        }
         text
     }
 
@@ -147,9 +176,11 @@ impl Table {
         let training = &self.trainings[cell.training];
         let value = |cell: &Cell| {
             let record = &cell.tested.as_ref()?.record;
-            Some(match cell.column {
-                Some(_) => format!("{:.2} ± {:.2}", 100.0 * record.accuracy, 100.0 * record.ci95),
-                None => format!("{:.2}", 100.0 * (1.0 - record.accuracy)),
+            Some(match cell.trial.measure {
+                Measure::Task(_) | Measure::Presentations => {
+                    format!("{:.2} ± {:.2}", 100.0 * record.accuracy, 100.0 * record.ci95)
+                }
+                Measure::Lake => format!("{:.2}", 100.0 * (1.0 - record.accuracy)),
             })
         };
         match (cell.status, value(cell)) {

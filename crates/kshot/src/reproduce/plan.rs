@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::row::{COLUMNS, Column, Planned, Row, Setup, Test, W20S1};
+use super::row::{COLUMNS, Column, Measure, Planned, Row, Setup, Test, W5S1, W20S1};
 use crate::error::Error;
 use crate::method::{self, METHODS, MethodSpec};
 use crate::norm::Norm;
+use crate::presentations::PRESENTATIONS;
 use crate::report::escape::shell;
 use crate::settings::{Layer, Settings};
 
@@ -110,8 +111,8 @@ pub struct Run {
 /// A test of a trained model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Trial {
-    /// The column of the table; `None` is Lake's benchmark.
-    pub column: Option<Column>,
+    /// What it measures.
+    pub measure: Measure,
     /// Whose statistics normalise.
     pub norm: Norm,
     /// Queries per class.
@@ -229,13 +230,19 @@ impl Run {
             .iter()
             .flat_map(|test| trials(test, planned.columns, episodes))
             .collect();
-        if protocol == Protocol::Strict && planned.columns.contains(&W20S1) {
+        let mut further = |measure, query, episodes| {
             trials.extend(setup.tests.iter().map(|test| Trial {
-                column: None,
+                measure,
                 norm: test.norm,
-                query: 1,
-                episodes: 20,
+                query,
+                episodes,
             }));
+        };
+        if protocol == Protocol::Strict && planned.columns.contains(&W20S1) {
+            further(Measure::Lake, 1, 20);
+        }
+        if !row.published.presentations.is_empty() && planned.columns.contains(&W5S1) {
+            further(Measure::Presentations, PRESENTATIONS, episodes);
         }
         Ok(Self {
             minutes: planned.minutes * request.scale,
@@ -260,12 +267,16 @@ impl Run {
     /// The command that makes `trial` on this run.
     pub fn test_command(&self, trial: &Trial) -> String {
         let folder = shell(&self.folder.display().to_string());
-        match trial.column {
-            Some(Column { way, shot }) => format!(
+        match trial.measure {
+            Measure::Task(Column { way, shot }) => format!(
                 "kshot eval {folder} --way {way} --shot {shot} --query {} --episodes {} --seed {SEED} --norm {}",
                 trial.query, trial.episodes, trial.norm
             ),
-            None => format!("kshot eval {folder} --protocol lake --norm {}", trial.norm),
+            Measure::Lake => format!("kshot eval {folder} --protocol lake --norm {}", trial.norm),
+            Measure::Presentations => format!(
+                "kshot eval {folder} --protocol presentations --way {} --episodes {} --seed {SEED} --norm {}",
+                W5S1.way, trial.episodes, trial.norm
+            ),
         }
     }
 }
@@ -277,15 +288,23 @@ impl Trial {
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
-        if let Some(column) = self.column {
-            for (name, value) in [
+        let numbers = match self.measure {
+            Measure::Lake => Vec::new(),
+            Measure::Presentations => vec![
+                ("test-way", W5S1.way as u64),
+                ("test-shot", 1),
+                ("test-query", self.query as u64 - 1),
+                ("test-episodes", self.episodes),
+            ],
+            Measure::Task(column) => vec![
                 ("test-way", column.way as u64),
                 ("test-shot", column.shot as u64),
                 ("test-query", self.query as u64),
                 ("test-episodes", self.episodes),
-            ] {
-                layer.insert(name.to_owned(), value.to_string());
-            }
+            ],
+        };
+        for (name, value) in numbers {
+            layer.insert(name.to_owned(), value.to_string());
         }
         layer
     }
@@ -306,7 +325,7 @@ fn trials(test: &Test, columns: &[Column], episodes: u64) -> Vec<Trial> {
         .zip(test.query)
         .filter(|(column, _)| columns.contains(column))
         .map(|(column, query)| Trial {
-            column: Some(column),
+            measure: Measure::Task(column),
             norm: test.norm,
             query,
             episodes,

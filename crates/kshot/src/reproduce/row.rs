@@ -32,6 +32,27 @@ impl Column {
     }
 }
 
+/// What a number of the table measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Accuracy in N-way K-shot episodes: a column.
+    Task(Column),
+    /// Lake's benchmark.
+    Lake,
+    /// Accuracy by the n-th presentation of a class, see [`crate::presentations`].
+    Presentations,
+}
+
+impl Measure {
+    /// The column of an N-way K-shot accuracy.
+    pub const fn column(self) -> Option<Column> {
+        match self {
+            Self::Task(column) => Some(column),
+            Self::Lake | Self::Presentations => None,
+        }
+    }
+}
+
 impl fmt::Display for Column {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-way {}-shot", self.way, self.shot)
@@ -59,6 +80,9 @@ pub struct Published {
     pub protocol: &'static str,
     /// Column, accuracy in per cent, and half the width of the printed interval (0 where none was printed).
     pub accuracy: &'static [(Column, f64, f64)],
+    /// n and the accuracy in per cent at the n-th presentation of a class in 5-way episodes; empty where the paper has
+    /// none, and then ours are not measured.
+    pub presentations: &'static [(usize, f64)],
 }
 
 impl Published {
@@ -93,6 +117,25 @@ pub struct Planned {
     pub columns: &'static [Column],
     /// Minutes of training that it should take on two cores with AVX-512 that have nothing else to do.
     pub minutes: f64,
+}
+
+impl Planned {
+    /// A training that serves `columns`; see the fields.
+    pub const fn new(
+        name: &'static str,
+        preset: &'static str,
+        settings: &'static [(&'static str, &'static str)],
+        columns: &'static [Column],
+        minutes: f64,
+    ) -> Self {
+        Self {
+            name,
+            preset,
+            settings,
+            columns,
+            minutes,
+        }
+    }
 }
 
 /// How the models of a setup are tested.

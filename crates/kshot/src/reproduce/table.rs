@@ -1,7 +1,7 @@
 //! The table: published numbers and ours beside them, as far as ours are there.
 
 use super::plan::{Plan, Protocol, Run, TEST_EPISODES, Trial};
-use super::row::{COLUMNS, Column, Row, Test};
+use super::row::{COLUMNS, Measure, Row, Test};
 use super::state::State;
 use super::tested::{self, Model, Tested};
 use crate::error::Error;
@@ -48,12 +48,12 @@ pub struct Ours {
     pub cells: [Option<Cell>; 4],
     /// Lake's benchmark, under the strict protocol.
     pub lake: Option<Cell>,
+    /// Accuracy by presentation, where the paper has it.
+    pub presentations: Option<Cell>,
 }
 
 /// A number of ours, or why there is none yet.
 pub struct Cell {
-    /// The column; `None` for Lake's benchmark.
-    pub column: Option<Column>,
     /// The test.
     pub trial: Trial,
     /// Index of the training in the table's trainings.
@@ -115,7 +115,7 @@ impl Table {
                 .runs
                 .iter()
                 .flat_map(|run| &run.trials)
-                .find(|trial| trial.column.is_some())
+                .find(|trial| trial.measure.column().is_some())
                 .map_or(TEST_EPISODES, |trial| trial.episodes),
             machine: Machine::here("flex"),
             notes,
@@ -161,8 +161,8 @@ impl Table {
         let mut ours = Vec::new();
         for protocol in Protocol::ALL {
             for test in protocol.setup(runs[0].row).tests {
-                let cell = |column| {
-                    let (at, run, trial) = find(runs, protocol, test, column)?;
+                let cell = |measure| {
+                    let (at, run, trial) = find(runs, protocol, test, measure)?;
                     let trained = &self.trainings[first + at];
                     Some(Cell::of(
                         run,
@@ -175,8 +175,9 @@ impl Table {
                 ours.push(Ours {
                     protocol,
                     norm: test.norm,
-                    cells: COLUMNS.map(|column| cell(Some(column))),
-                    lake: cell(None),
+                    cells: COLUMNS.map(|column| cell(Measure::Task(column))),
+                    lake: cell(Measure::Lake),
+                    presentations: cell(Measure::Presentations),
                 });
             }
         }
@@ -198,10 +199,13 @@ impl Table {
 
     /// Every cell of ours.
     pub fn cells(&self) -> impl Iterator<Item = &Cell> {
-        self.forms
-            .iter()
-            .flat_map(|form| &form.ours)
-            .flat_map(|line| line.cells.iter().flatten().chain(&line.lake))
+        self.forms.iter().flat_map(|form| &form.ours).flat_map(|line| {
+            line.cells
+                .iter()
+                .flatten()
+                .chain(&line.lake)
+                .chain(&line.presentations)
+        })
     }
 }
 
@@ -215,12 +219,12 @@ impl Form {
     }
 }
 
-/// The run that serves `column` under `protocol`, with its place among `runs` and the trial.
+/// The run that serves `measure` under `protocol`, with its place among `runs` and the trial.
 fn find<'a>(
     runs: &'a [Run],
     protocol: Protocol,
     test: &Test,
-    column: Option<Column>,
+    measure: Measure,
 ) -> Option<(usize, &'a Run, Trial)> {
     runs.iter()
         .enumerate()
@@ -229,7 +233,7 @@ fn find<'a>(
             let trial = run
                 .trials
                 .iter()
-                .find(|trial| trial.column == column && trial.norm == test.norm)?;
+                .find(|trial| trial.measure == measure && trial.norm == test.norm)?;
             Some((at, run, *trial))
         })
 }
@@ -248,7 +252,6 @@ impl Cell {
             _ => (Status::Untrained, None),
         };
         Self {
-            column: trial.column,
             command: run.test_command(&trial),
             trial,
             training,

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::plan::{SEED, Trial};
+use super::row::{Measure, W5S1};
 use crate::checkpoint::Checkpoint;
 use crate::error::Error;
+use crate::presentations::Presentation;
 use crate::record::Record;
 use crate::run;
 
@@ -25,6 +27,9 @@ pub struct Tested {
     /// What came of it.
     #[serde(flatten)]
     pub record: Record,
+    /// Accuracy by presentation, where that was the test.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub presentations: Vec<Presentation>,
 }
 
 /// The model that a run means at present.
@@ -58,14 +63,16 @@ impl Trial {
     /// Whether `record` is of this test.
     pub fn is(&self, record: &Record) -> bool {
         let norm = record.norm == self.norm;
-        match self.column {
-            None => norm && record.protocol == "lake",
-            Some(column) => {
+        let sized = record.split == "test" && record.episodes as u64 == self.episodes && record.seed == SEED;
+        match self.measure {
+            Measure::Lake => norm && record.protocol == "lake",
+            Measure::Presentations => {
+                norm && record.protocol == "presentations" && record.way == W5S1.way && sized
+            }
+            Measure::Task(column) => {
                 norm && record.protocol == "episodes"
-                    && record.split == "test"
                     && (record.way, record.shot, record.query) == (column.way, column.shot, self.query)
-                    && record.episodes as u64 == self.episodes
-                    && record.seed == SEED
+                    && sized
             }
         }
     }

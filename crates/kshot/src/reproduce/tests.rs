@@ -57,17 +57,17 @@ fn train(run: &Run, episode: u64) {
 /// Makes `trial` on `run` look as if it had been made with `accuracy`.
 fn test(run: &Run, trial: &Trial, accuracy: f64) {
     let model = Model::of(&run.folder).unwrap();
-    let column = trial.column.unwrap_or(W20S1);
+    let column = trial.measure.column().unwrap_or(W20S1);
     let record = Record {
         method: run.method.name.to_owned(),
         encoder: "conv4".to_owned(),
         data: "omniglot".to_owned(),
         split: "test".to_owned(),
         partition: "vinyals".to_owned(),
-        protocol: if trial.column.is_some() {
-            "episodes"
-        } else {
-            "lake"
+        protocol: match trial.measure {
+            Measure::Task(_) => "episodes",
+            Measure::Lake => "lake",
+            Measure::Presentations => "presentations",
         }
         .to_owned(),
         norm: trial.norm,
@@ -86,6 +86,7 @@ fn test(run: &Run, trial: &Trial, accuracy: f64) {
         checkpoint: model.checkpoint.progress.episode,
         weights: model.weights,
         record,
+        presentations: Vec::new(),
     };
     keep(&run.folder, trial, tested).unwrap();
 }
@@ -236,7 +237,15 @@ fn a_finished_table_has_every_number_and_lakes_error() {
     for run in plan.selected() {
         train(run, 12_000);
         for trial in &run.trials {
-            test(run, trial, if trial.column.is_some() { 0.9884 } else { 0.94 });
+            test(
+                run,
+                trial,
+                if trial.measure == Measure::Lake {
+                    0.94
+                } else {
+                    0.9884
+                },
+            );
         }
     }
     let table = Table::gather(&plan, vec!["A note with <b>markup</b>.".to_owned()]).unwrap();

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 use kshot::data::{DataError, Dataset, ImageShape, Part};
+use kshot::presentations::{self, Presentation};
 use kshot::record::{Evaluation, Record};
 use kshot::reproduce::tested::{self, Model, Tested};
-use kshot::reproduce::{Cell, Plan, Run, Status, Table, Trial};
+use kshot::reproduce::{Cell, Measure, Plan, Run, Status, Table, Trial};
 use kshot::settings::{Layer, Settings};
 use kshot::{lake, model};
 
@@ -145,8 +146,8 @@ impl<'a> Runner<'a> {
             return Ok(End::Stopped);
         }
         let table = Table::gather(self.plan, Vec::new())?;
-        let missing = |cell: &Cell| match cell.column {
-            None if self.without_lake => false,
+        let missing = |cell: &Cell| match cell.trial.measure {
+            Measure::Lake if self.without_lake => false,
             _ => {
                 cell.status != Status::Finished && self.plan.is_selected(&table.trainings[cell.training].name)
             }
@@ -168,10 +169,11 @@ impl<'a> Runner<'a> {
             .collect();
         let mut seconds = 0.0;
         for run in self.plan.selected() {
-            for trial in run.trials.iter().filter(|trial| trial.column.is_some()) {
+            for trial in &run.trials {
                 let before = known.iter().find(|tested| trial.is(&tested.record));
                 let column = trial
-                    .column
+                    .measure
+                    .column()
                     .map_or(0, |column| column.way * (column.shot + trial.query));
                 let images = column as f64 * trial.episodes as f64;
                 seconds += before.map_or(images / IMAGES_PER_SECOND, |tested| tested.record.seconds);
@@ -239,16 +241,19 @@ impl<'a> Runner<'a> {
         } else {
             None
         };
-        let record = match record {
-            Some(record) => Some(record),
+        let found = match record {
+            Some(record) => Some((record, Vec::new())),
             None => self.evaluate(run, trial, &model)?,
         };
-        let Some(record) = record else { return Ok(()) };
+        let Some((record, presentations)) = found else {
+            return Ok(());
+        };
         let tested = Tested {
             trained: state.progress.episode,
             checkpoint: model.checkpoint.progress.episode,
             weights: model.weights,
             record,
+            presentations,
         };
         Ok(tested::keep(&run.folder, trial, tested)?)
     }
@@ -274,14 +279,20 @@ impl<'a> Runner<'a> {
         Ok(finished.map(|(result, _)| result.record))
     }
 
-    fn evaluate(&mut self, run: &Run, trial: &Trial, model: &Model) -> Result<Option<Record>> {
+    /// What comes of `trial`, with the accuracy by presentation where that is the test.
+    fn evaluate(
+        &mut self,
+        run: &Run,
+        trial: &Trial,
+        model: &Model,
+    ) -> Result<Option<(Record, Vec<Presentation>)>> {
         if self.is_over() {
             return Ok(None);
         }
         let settings = Settings::resolve(&[&model.checkpoint.settings, &data_dir(run), &trial.layer()])?;
         eprintln!("{}", run.test_command(trial));
         let (weights, path) = (&model.checkpoint.weights, &model.path);
-        if trial.column.is_none() {
+        if trial.measure == Measure::Lake {
             let image = ImageShape::square(
                 settings.core.integer("image-size"),
                 settings.core.integer("channels"),
@@ -291,7 +302,7 @@ impl<'a> Runner<'a> {
             let folder = kshot::data::places::data_dir(settings.open_request()?.data_dir.as_deref());
             let folder = folder.unwrap_or_default();
             return match lake::evaluate(learner.as_ref(), names, &folder, image, settings.norm()) {
-                Ok(found) => Ok(Some(found.record)),
+                Ok(found) => Ok(Some((found.record, Vec::new()))),
                 Err(error @ kshot::Error::Data(DataError::Missing { .. })) => {
                     self.without_lake = true;
                     self.note(format!("Lake's benchmark is left out: {error}."));
@@ -305,8 +316,13 @@ impl<'a> Runner<'a> {
         let evaluation = Evaluation::of(&settings, dataset, Part::Test)?;
         let (interrupt, deadline) = (&self.interrupt, self.deadline);
         let stop = || interrupt.requested() || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if trial.measure == Measure::Presentations {
+            let found = presentations::evaluate(&evaluation, learner.as_ref(), |_| !stop())?;
+            let complete = found.record.episodes as u64 == trial.episodes;
+            return Ok(complete.then_some((found.record, found.presentations)));
+        }
         let evaluated = eval::evaluate(&evaluation, learner.as_ref(), &stop)?;
-        Ok(evaluated.map(|(record, _)| record))
+        Ok(evaluated.map(|(record, _)| (record, Vec::new())))
     }
 
     fn note(&mut self, note: String) {
