@@ -284,7 +284,15 @@ fn a_store_keeps_its_model_until_everything_is_embedded_anew() {
     let said = succeed(kshot().arg("export").arg(&store).arg("--to").arg(&with_classes)).stdout;
     assert!(String::from_utf8_lossy(&said).contains("prototypes of 3 classes"));
     succeed(enroll(&store, &root).arg("--encoder").arg(&with_classes));
-    fail(kshot().arg("export").arg(&store).args(["--to", "x.onnx"]), 1);
+    let onnx = folder.path().join("e.onnx");
+    succeed(kshot().arg("export").arg(&store).arg("--to").arg(&onnx));
+    assert!(
+        std::fs::read(&onnx)
+            .unwrap()
+            .windows(10)
+            .any(|part| part == b"embeddings")
+    );
+    fail(kshot().arg("export").arg(&store).args(["--to", "x.pth"]), 1);
 }
 
 #[test]

@@ -146,9 +146,9 @@ fn two_drawn_classes_tell_a_third_drawing_apart_and_outlive_a_reload() {
 
     // A server that was killed starts where it was.
     let store = folder.path().join("classes.kshot");
+    browser.open("about:blank#left");
     server.kill();
     let server = Server::start(&store, &[]);
-    browser.complaints.clear();
     browser.open(&server.page());
     browser.wait_for("document.getElementById('classes-count').textContent === '2 classes, 2 examples'");
     browser.draw("#pad", &ring(0.33, 0.01));
@@ -199,7 +199,6 @@ fn files_are_dropped_into_a_class_and_recognised_and_classes_are_renamed_and_del
 }
 
 #[test]
-#[ignore = "after a class was named on a touch screen the next drawing gets no verdict here; not understood yet"]
 fn on_a_phone_an_example_set_and_a_finger_are_enough() {
     let Some((mut browser, _server, _folder)) = start(PHONE) else {
         return;

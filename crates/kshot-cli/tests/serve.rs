@@ -8,19 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use server::{Server, read_answer};
-
-/// A PNG of 40x40 pixels: a bar, upright or level, at a place.
-fn bar(upright: bool, at: u32) -> Vec<u8> {
-    let picture = image::GrayImage::from_fn(40, 40, |x, y| {
-        let (across, along) = if upright { (x, y) } else { (y, x) };
-        let ink = across.abs_diff(at) < 2 && (6..34).contains(&along);
-        image::Luma([if ink { 0 } else { 255 }])
-    });
-    let mut file = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut file, image::ImageFormat::Png).unwrap();
-    file.into_inner()
-}
+use server::{Server, bar, read_answer};
 
 fn start(folder: &Path, arguments: &[&str]) -> Server {
     Server::start(&folder.join("classes.kshot"), arguments)

@@ -164,6 +164,8 @@ macro_rules! with_list {
             epilogue::finish(
                 pixels: &Pixels, y: *const f32, affine: (*const f32, *const f32), codes: (*mut u8, bool),
                 out: *mut f32);
+            epilogue::answer(
+                pixels: &Pixels, from: (*const f32, usize, bool), affine: (*const f32, *const f32), out: *mut f32);
             epilogue::reduce(
                 pixels: &Pixels, from: (*const u8, *const f32), dout: *const f32, mean: *const f32,
                 sums: (*mut f32, *mut f32));

@@ -164,7 +164,11 @@ fn run_infer(
         ("out", out.len(), shape.output_len()),
     ]);
     let parameters = Parameters::new(shape, w, Some(scale), Some(shift));
-    let pass = Pass::new(shape, x, parameters);
+    let mut pass = Pass::new(shape, x, parameters);
+    if shape.pool {
+        // A last row or column that no window covers has no say in the answer.
+        pass.layout.conv = (2 * pass.layout.out.0, 2 * pass.layout.out.1);
+    }
     let channels = pass.layout.c_out;
     let (mut scales, mut shifts) = (
         Buffer::zeroed(shape.groups * channels),
@@ -319,8 +323,7 @@ impl<'a> Pass<'a> {
                 let mut tail = Tail {
                     affine: (&scale[of_group.clone()], &shift[of_group.clone()]),
                     signs: signs(&scale[of_group], channels),
-                    pooled: Buffer::take(layout.out_len()),
-                    unkept: Buffer::take_bytes(layout.out_len()),
+                    pooled: Buffer::take(if kept > 0 { layout.out_len() } else { 0 }),
                 };
                 if self.engine == Engine::Direct {
                     let rows = if shape.pool { 2 } else { 1 };
@@ -367,14 +370,21 @@ impl<'a> Pass<'a> {
             affine: (scale, shift),
             signs,
             pooled,
-            unkept,
         } = tail;
-        let codes = codes.unwrap_or(unkept.as_bytes_mut());
         let y_rows = if shape.pool { 2 * rows } else { rows };
         assert!(y.len() >= y_rows * layout.conv.1 * layout.c_out);
         assert!(out.len() == rows * layout.out.1 * shape.c_out);
         let mut from = y.as_ptr();
-        // SAFETY: `y` and `out` have the rows, as just checked; `pooled` and `codes` have room for a whole map.
+        let affine = (scale.as_ptr(), shift.as_ptr());
+        let pixels = layout.pixels(shape, rows);
+        let out = out.as_mut_ptr().cast();
+        let Some(codes) = codes else {
+            let from = (from, layout.conv.1 * layout.c_out, shape.pool);
+            // SAFETY: `y` and `out` have the rows, as just checked.
+            unsafe { (kernels.answer)(&pixels, from, affine, out) };
+            return;
+        };
+        // SAFETY: `y` and `out` have the rows, as just checked; `pooled` has room for a whole map, `codes` for these rows.
         unsafe {
             if shape.pool {
                 let pool = layout.pool(rows);
@@ -387,15 +397,8 @@ impl<'a> Pass<'a> {
                 );
                 from = pooled.as_ptr();
             }
-            let affine = (scale.as_ptr(), shift.as_ptr());
             let codes = (codes.as_mut_ptr(), shape.pool);
-            (kernels.finish)(
-                &layout.pixels(shape, rows),
-                from,
-                affine,
-                codes,
-                out.as_mut_ptr().cast(),
-            );
+            (kernels.finish)(&pixels, from, affine, codes, out);
         }
     }
 }
@@ -405,5 +408,4 @@ struct Tail<'a> {
     affine: (&'a [f32], &'a [f32]),
     signs: Buffer,
     pooled: Buffer,
-    unkept: Buffer,
 }

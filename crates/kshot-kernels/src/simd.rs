@@ -78,6 +78,16 @@ pub trait Simd: Copy {
     fn equal(self, a: Self::V, b: Self::V) -> Self::M;
     /// Whether `a` is NaN.
     fn is_nan(self, a: Self::V) -> Self::M;
+    /// Whether `a` or `b` is NaN.
+    #[inline(always)]
+    fn either_nan(self, a: Self::V, b: Self::V) -> Self::M {
+        self.or(self.is_nan(a), self.is_nan(b))
+    }
+    /// The greater of both; anything where either is NaN.
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        self.select(self.greater(a, b), a, b)
+    }
     /// `a or b`
     fn or(self, a: Self::M, b: Self::M) -> Self::M;
     /// `a and not b`

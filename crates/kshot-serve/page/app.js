@@ -58,21 +58,28 @@ function padChanged() {
 
 let teaching = Promise.resolve();
 
-/** Adds the current picture to a class; one after the other, in the order of the clicks. */
-function teach(one) {
-  teaching = teaching.then(() => add(one)).catch(complain);
+/** The current picture at this very moment, off the pad: what is drawn from now on is another one. Null if there is none. */
+function take() {
+  if (!ready()) return null;
+  return fromCamera() ? { blob: camera.picture(), giveBack() {} } : pad.take();
+}
+
+/** Adds the current picture, or one taken before, to a class; one after the other, in the order of the clicks. */
+function teach(one, taken = take()) {
+  if (taken === null) {
+    toast(fromCamera() ? 'The camera shows nothing yet.' : 'Draw something first, then say what it is.');
+    byId('pad').focus();
+    return teaching;
+  }
+  teaching = teaching.then(() => add(one, taken)).catch((error) => {
+    taken.giveBack();
+    complain(error);
+  });
   return teaching;
 }
 
-async function add(one) {
-  if (!ready()) {
-    toast(fromCamera() ? 'The camera shows nothing yet.' : 'Draw something first, then say what it is.');
-    byId('pad').focus();
-    return;
-  }
-  const blob = fromCamera() ? await camera.picture() : await pad.picture();
-  if (!fromCamera()) pad.clear();
-  const added = await model.addExamples(one.name, [blob]);
+async function add(one, taken) {
+  const added = await model.addExamples(one.name, [await taken.blob]);
   pulse(one.name);
   if (!fromCamera()) {
     toast(`Added to ${one.name}.`, {
@@ -112,12 +119,14 @@ byId('new-class').addEventListener('submit', async (event) => {
   const input = byId('new-name');
   const name = input.value.trim();
   if (!name) return input.focus();
+  const taken = take();
   try {
     const one = await model.ensureClass(name);
     input.value = '';
-    if (ready()) await teach(one);
+    if (taken !== null) await teach(one, taken);
     if (!fromCamera()) byId('pad').focus({ preventScroll: true });
   } catch (error) {
+    taken?.giveBack();
     complain(error);
   }
 });

@@ -45,6 +45,19 @@ export class Pad {
     this.changed();
   }
 
+  /** Takes the picture off the pad; `giveBack()` puts it there again, unless something else is drawn by then. */
+  take() {
+    const { strokes, image } = this;
+    const blob = this.picture();
+    this.clear();
+    const giveBack = () => {
+      if (!this.empty) return;
+      Object.assign(this, { strokes, image });
+      this.changed();
+    };
+    return { blob, giveBack };
+  }
+
   undo() {
     if (this.image !== null) this.image = null;
     else this.strokes.pop();

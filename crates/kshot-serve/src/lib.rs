@@ -38,8 +38,8 @@ pub use config::{Config, Limits};
 use state::App;
 use workspace::Workspace;
 
-/// How often the server looks whether another program has changed the store.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often the server looks at the latest whether another program has changed the store.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A server that is ready to listen.
 pub struct Server {
@@ -70,8 +70,14 @@ impl Server {
     pub async fn run(self, listener: TcpListener, stop: impl Future<Output = ()>) {
         let app = self.app.clone();
         let look = tokio::spawn(async move {
+            let mut watcher = app.workspace.watcher();
             loop {
-                tokio::time::sleep(LOOK).await;
+                let waited = tokio::task::spawn_blocking(move || {
+                    watcher.wait(LOOK);
+                    watcher
+                });
+                let Ok(returned) = waited.await else { return };
+                watcher = returned;
                 // What went wrong is in the log already.
                 let _ = app.blocking(|workspace| workspace.refresh()).await;
             }

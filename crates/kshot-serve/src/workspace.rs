@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use kshot::classifier::{ContentHash, FewShotClassifier, Input, Picture, Polarity, check_name};
-use kshot_store::{Library, StoreError};
+use kshot_store::{Library, StoreError, Watcher};
 
 use crate::answer::Found;
 use crate::config::Limits;
@@ -66,6 +66,11 @@ impl Workspace {
     /// Where the store is.
     pub fn place(&self) -> String {
         self.place.clone()
+    }
+
+    /// Waits for what other programs change in the store.
+    pub fn watcher(&self) -> Box<dyn Watcher> {
+        self.lock().store().watcher()
     }
 
     /// The classes as they are now.

@@ -20,12 +20,14 @@
 
 mod error;
 mod library;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod sqlite;
 mod store;
 
 pub use error::StoreError;
 pub use library::Library;
 pub use store::{
-    Change, ClassStore, Contents, NewExample, Quotas, StoredClass, StoredExample, StoredModel, Usage, open,
-    open_or_create,
+    Change, ClassStore, Contents, NewExample, Quotas, StoredClass, StoredExample, StoredModel, Usage,
+    Watcher, is_address, open, open_or_create,
 };

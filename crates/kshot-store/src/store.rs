@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kshot::classifier::{Added, ContentHash};
 
@@ -15,6 +16,11 @@ use crate::sqlite::SqliteStore;
 pub trait ClassStore: Send + Sync {
     /// Where it is, for errors: a path, or an address without its password.
     fn place(&self) -> &str;
+
+    /// Waits for what others change in it.
+    fn watcher(&self) -> Box<dyn Watcher> {
+        Box::new(Clock)
+    }
 
     /// The model whose embeddings it holds.
     ///
@@ -94,6 +100,21 @@ pub trait ClassStore: Send + Sync {
     /// # Errors
     /// [`StoreError::Database`].
     fn usage(&self) -> Result<Usage, StoreError>;
+}
+
+/// Waits for changes of a store without holding it up.
+pub trait Watcher: Send {
+    /// Returns when the store may have changed, after `at_most` at the latest.
+    fn wait(&mut self, at_most: Duration);
+}
+
+/// Looks again after every so long.
+struct Clock;
+
+impl Watcher for Clock {
+    fn wait(&mut self, at_most: Duration) {
+        std::thread::sleep(at_most);
+    }
 }
 
 /// A model as it lies in a store.
@@ -227,11 +248,17 @@ pub struct Usage {
     pub bytes: u64,
 }
 
-/// Opens a store that is there: a path.
+/// Opens a store that is there: a path, or the address of a PostgreSQL database (feature `postgres`).
 ///
 /// # Errors
 /// [`StoreError::Missing`], or [`StoreError::Unusable`] for something else at that place.
 pub fn open(place: &str) -> Result<Box<dyn ClassStore>, StoreError> {
+    if is_address(place) {
+        #[cfg(feature = "postgres")]
+        return Ok(Box::new(crate::postgres::PostgresStore::open(place)?));
+        #[cfg(not(feature = "postgres"))]
+        return Err(without_postgres());
+    }
     Ok(Box::new(SqliteStore::open(Path::new(place))?))
 }
 
@@ -240,7 +267,28 @@ pub fn open(place: &str) -> Result<Box<dyn ClassStore>, StoreError> {
 /// # Errors
 /// As [`open`], and a place where nothing can be written.
 pub fn open_or_create(place: &str) -> Result<Box<dyn ClassStore>, StoreError> {
+    if is_address(place) {
+        #[cfg(feature = "postgres")]
+        return Ok(Box::new(crate::postgres::PostgresStore::open_or_create(place)?));
+        #[cfg(not(feature = "postgres"))]
+        return Err(without_postgres());
+    }
     Ok(Box::new(SqliteStore::open_or_create(Path::new(place))?))
+}
+
+/// Whether a place is the address of a PostgreSQL database.
+pub fn is_address(place: &str) -> bool {
+    ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| place.starts_with(scheme))
+}
+
+#[cfg(not(feature = "postgres"))]
+fn without_postgres() -> StoreError {
+    StoreError::Unusable {
+        place: "the PostgreSQL store".to_owned(),
+        problem: "this kshot was built without PostgreSQL; build it with --features postgres".to_owned(),
+    }
 }
 
 /// Little-endian bytes of a vector.

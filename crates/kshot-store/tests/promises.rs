@@ -20,9 +20,24 @@ impl Kind for Sqlite {
     }
 }
 
+#[cfg(all(unix, feature = "postgres"))]
+struct Postgres(&'static common::postgres::Server);
+
+#[cfg(all(unix, feature = "postgres"))]
+impl Kind for Postgres {
+    fn two_holders(&self) -> [Box<dyn ClassStore>; 2] {
+        let address = self.0.database();
+        [(); 2].map(|()| kshot_store::open_or_create(&address).unwrap())
+    }
+}
+
 /// Runs a test on every kind of store.
 fn on_all(test: impl Fn(&dyn ClassStore, &dyn ClassStore)) {
-    let kinds: Vec<Box<dyn Kind>> = vec![Box::new(Sqlite(tempfile::tempdir().unwrap()))];
+    #[allow(unused_mut, reason = "without PostgreSQL there is one kind")]
+    let mut kinds: Vec<Box<dyn Kind>> = vec![Box::new(Sqlite(tempfile::tempdir().unwrap()))];
+    #[cfg(all(unix, feature = "postgres"))]
+    kinds
+        .extend(common::postgres::Server::shared().map(|server| Box::new(Postgres(server)) as Box<dyn Kind>));
     for kind in kinds {
         let [first, second] = kind.two_holders();
         first.set_model(&stored_model("m"), &[]).unwrap();

@@ -34,6 +34,7 @@ mod class;
 mod confusion;
 mod kernel;
 mod picture;
+pub mod reliability;
 mod temperature;
 
 use std::collections::BTreeMap;

@@ -143,6 +143,12 @@ pub trait Learner: Send + Sync {
     fn device(&self) -> &Device;
 }
 
+/// Runs `work`, a step of training, on a thread of the pool: its many short parallel parts don't put the caller to sleep and
+/// wake it again then.
+fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
+}
+
 /// Takes the type off a method whose weights lie on `device`, which tracks gradients.
 pub fn erase<M: Method>(model: M, device: &Device) -> Box<dyn Learner> {
     let parameters = parameters::list(&model);
@@ -249,10 +255,12 @@ impl<M: Method> Learner for Erased<M> {
     }
 
     fn meta_step(&self, episode: &Episode) -> Result<Step, Error> {
-        let batch = self.batch(episode);
-        let mut pass = Pass::train();
-        let objective = self.model.loss(&batch, &mut pass)?;
-        Ok(self.step(objective, pass, episode.task.n_way, &batch.query_labels))
+        in_pool(|| {
+            let batch = self.batch(episode);
+            let mut pass = Pass::train();
+            let objective = self.model.loss(&batch, &mut pass)?;
+            Ok(self.step(objective, pass, episode.task.n_way, &batch.query_labels))
+        })
     }
 
     fn meta_batch(&self, episodes: &[Episode]) -> Result<Step, Error> {
@@ -261,8 +269,11 @@ impl<M: Method> Learner for Erased<M> {
         }
         // One after the other: the tensor engine's graphs of several episodes, which share the weights, can lock each
         // other out for good. The kernels of each use all threads.
-        let steps: Result<Vec<_>, Error> = episodes.chunks(JOINT).map(|chunk| self.steps(chunk)).collect();
-        Ok(Step::weighted(steps?.into_iter().flatten().collect()))
+        in_pool(|| {
+            let steps: Result<Vec<_>, Error> =
+                episodes.chunks(JOINT).map(|chunk| self.steps(chunk)).collect();
+            Ok(Step::weighted(steps?.into_iter().flatten().collect()))
+        })
     }
 
     fn adapt(&self, support: &Support, norm: Norm) -> Result<Task, Error> {
@@ -324,7 +335,10 @@ fn present_by_adapting<L: Learner + ?Sized>(
 
 /// The numbers of a tensor, row-major.
 pub fn logits_on_host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
+    let data = tensor.into_data().convert::<f32>();
+    // Taken over where nobody else holds it.
+    data.try_into_vec()
+        .unwrap_or_else(|_| unreachable!("they are f32 now"))
 }
 
 /// Share of the rows of `logits` `[n_query, n_way]` whose greatest entry is at its label.

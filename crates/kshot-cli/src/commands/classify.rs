@@ -86,7 +86,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     let mut library = Library::open(open(text("store"))?, Head::from_name(text("head"))?)?;
     library.set_unknown(Unknown::from_text(text("unknown"))?)?;
     if library.classifier().classes().len() == 0 {
-        bail!("{}: holds no classes; enrol some first", text("store"));
+        bail!("{}: holds no classes; enrol some first", library.store().place());
     }
     let sources = pictures::find(matches.get_many::<PathBuf>("image").into_iter().flatten())?;
     let show = Show {

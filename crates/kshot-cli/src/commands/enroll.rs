@@ -31,7 +31,7 @@ pub fn command() -> Command {
              Nothing is trained, and a class may be added at any time. Pictures that are in the store already are left \
              as they are, so that the same command can be given again.",
         )
-        .arg(store_argument("the store: a file, made if it isn't there"))
+        .arg(store_argument("the store: a file, made if it isn't there, or the address of a PostgreSQL database"))
         .arg(
             Arg::new("dir")
                 .value_name("DIR")
@@ -82,7 +82,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     let calibration = *classifier.calibration()?;
     if json {
         return common::print_json(&json!({
-            "store": place,
+            "store": library.store().place(),
             "encoder": classifier.model().name(),
             "classes": classifier.classes().len(),
             "examples": classifier.n_examples(),
@@ -92,7 +92,8 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         }));
     }
     println!(
-        "{place}: {} classes, {} examples, model {}",
+        "{}: {} classes, {} examples, model {}",
+        library.store().place(),
         classifier.classes().len(),
         classifier.n_examples(),
         classifier.model().name()

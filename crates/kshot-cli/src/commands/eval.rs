@@ -1,16 +1,19 @@
 //! `kshot eval`: accuracy of a trained model on episodes of any dataset.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
 use kshot::checkpoint::Checkpoint;
+use kshot::classifier::reliability;
 use kshot::data::{ImageShape, Part, registry::DATASETS};
 use kshot::ensemble::Ensemble;
 use kshot::learner::Learner;
 use kshot::record::{Evaluation, Record};
 use kshot::report::{Findings, Kept};
 use kshot::settings::{Layer, SETTINGS, Settings};
+use kshot::trained::Trained;
 use kshot::{lake, model, presentations, run};
 use serde::Serialize;
 
@@ -72,11 +75,12 @@ pub fn command() -> Command {
         .arg(
             Arg::new("protocol")
                 .long("protocol")
-                .value_parser(PossibleValuesParser::new(["episodes", "lake", "presentations"]))
+                .value_parser(PossibleValuesParser::new(["episodes", "lake", "presentations", "classifier"]))
                 .default_value("episodes")
                 .help(
-                    "episodes drawn from a dataset, Lake's 20 fixed one-shot runs (needs --data-dir), or accuracy by the \
-                     n-th presentation of a class in a sequence of images that are named before their label is shown",
+                    "episodes drawn from a dataset, Lake's 20 fixed one-shot runs (needs --data-dir), accuracy by the \
+                     n-th presentation of a class in a sequence of images that are named before their label is shown, or \
+                     how far the probabilities of `kshot classify` can be believed, with as many unknown classes",
                 ),
         )
         .arg(common::data_dir_flag())
@@ -87,6 +91,12 @@ pub fn command() -> Command {
 
 pub fn run(matches: &ArgMatches) -> Result<()> {
     common::start_threads(matches)?;
+    let protocol = matches
+        .get_one::<String>("protocol")
+        .map_or("episodes", String::as_str);
+    if protocol == "classifier" {
+        return classifier(matches);
+    }
     let mut runs = Vec::new();
     for path in matches.get_many::<PathBuf>("run").into_iter().flatten() {
         let (checkpoint, path, damaged) = run::open(path)?;
@@ -99,9 +109,6 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         bail!("give a run folder")
     };
     let (settings, part) = settings(matches, &first.settings)?;
-    let protocol = matches
-        .get_one::<String>("protocol")
-        .map_or("episodes", String::as_str);
     if protocol == "lake" {
         return lake(matches, &settings, &runs);
     }
@@ -184,6 +191,52 @@ fn lake(matches: &ArgMatches, settings: &Settings, runs: &[(Checkpoint, PathBuf)
     for run in &found.runs {
         println!("  {}: {:.0} %", run.run, 100.0 * run.error);
     }
+    Ok(())
+}
+
+/// How far a model's probabilities can be believed.
+fn classifier(matches: &ArgMatches) -> Result<()> {
+    let Some(path) = matches.get_one::<PathBuf>("run") else {
+        bail!("give a model")
+    };
+    let model = Arc::new(Trained::find(&path.to_string_lossy())?);
+    let (settings, part) = settings(matches, &model.file().settings)?;
+    let evaluation = Evaluation::of(&settings, common::open_dataset(&settings)?, part)?;
+    let interrupt = Interrupt::listen()?;
+    let mut bar = Bar::new("test", evaluation.episodes);
+    let found = reliability::evaluate(&evaluation, &model, |done| {
+        bar.show(done, String::new);
+        !interrupt.requested()
+    });
+    bar.finish();
+    let found = found?;
+    if (found.episodes as u64) < evaluation.episodes {
+        bail!("stopped before the last test episode; run it again");
+    }
+    if matches.get_flag("json") {
+        return common::print_json(&found);
+    }
+    println!(
+        "{} on {} ({}): {} classes of {} examples and as many unknown ones, {} pictures of each, {} episodes, seed {}",
+        found.model, found.data, found.split, found.way, found.shot, found.query, found.episodes, found.seed
+    );
+    println!(
+        "accuracy: {:.2} ± {:.2} %",
+        100.0 * found.accuracy,
+        100.0 * found.ci95
+    );
+    println!(
+        "expected calibration error: {:.2} % (without calibration {:.2} %)",
+        100.0 * found.ece,
+        100.0 * found.ece_before
+    );
+    println!(
+        "none of these: area under the curve {:.4} ± {:.4}; {:.1} % of the known are accepted, {:.1} % of the unknown refused",
+        found.auroc,
+        found.auroc_ci95,
+        100.0 * found.accepted,
+        100.0 * found.refused
+    );
     Ok(())
 }
 

@@ -9,16 +9,18 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use kshot::classifier::Head;
 use kshot::model_file::{ModelFile, Prototypes};
 use kshot::trained::Trained;
-use kshot_store::{Library, open};
+use kshot_store::{Library, is_address, open};
 
 pub fn command() -> Command {
     Command::new("export")
-        .about("Write a trained model into one safetensors file, with the prototypes of a store's classes")
+        .about("Write a trained model into one safetensors file, with the prototypes of a store's classes, or its encoder as ONNX")
         .after_help(
             "Examples:\n  kshot export runs/prototypical-glyphs --to glyphs.safetensors\n  \
-             kshot export letters.kshot --to letters.safetensors\n\n\
+             kshot export letters.kshot --to letters.safetensors\n  \
+             kshot export glyphs-conv4 --to encoder.onnx\n\n\
              Any reader of safetensors reads the arrays: the weights by their names, and `prototypes` [classes, features] \
-             in the order of `classes` in the header. `kshot enroll --encoder` takes the file.",
+             in the order of `classes` in the header. `kshot enroll --encoder` takes the file. An .onnx file takes `images` \
+             [n, height, width, channels] in [0, 1] and gives `embeddings` [n, features].",
         )
         .arg(
             Arg::new("from")
@@ -29,7 +31,7 @@ pub fn command() -> Command {
         .arg(
             Arg::new("to")
                 .long("to")
-                .value_name("FILE.safetensors")
+                .value_name("FILE.safetensors|FILE.onnx")
                 .required(true)
                 .value_parser(value_parser!(PathBuf))
                 .help("the file to write"),
@@ -54,11 +56,14 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         matches.get_one::<String>("from"),
         matches.get_one::<PathBuf>("to"),
     ) else {
-        bail!("give a run and --to FILE.safetensors");
+        bail!("give a run and --to FILE.safetensors or FILE.onnx");
     };
-    if to.extension().is_none_or(|ending| ending != "safetensors") {
-        bail!("{}: only .safetensors files can be written", to.display());
-    }
+    let ending = to.extension().map(|ending| ending.to_string_lossy().into_owned());
+    let as_onnx = match ending.as_deref() {
+        Some("safetensors") => false,
+        Some("onnx") => true,
+        _ => bail!("{}: .safetensors and .onnx files can be written", to.display()),
+    };
     let mut file = if is_store(from) {
         of_store(from)?
     } else {
@@ -73,6 +78,11 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     if let Some(card) = matches.get_one::<PathBuf>("card") {
         file.card = std::fs::read_to_string(card).with_context(|| card.display().to_string())?;
     }
+    if as_onnx {
+        std::fs::write(to, kshot::onnx::encoder(&file)?).with_context(|| to.display().to_string())?;
+        println!("{}: encoder of {}", to.display(), file.name);
+        return Ok(());
+    }
     file.save(to)?;
     let classes = file.prototypes.map_or_else(String::new, |prototypes| {
         format!(", prototypes of {} classes", prototypes.classes.len())
@@ -82,6 +92,9 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
 }
 
 fn is_store(from: &str) -> bool {
+    if is_address(from) {
+        return true;
+    }
     let mut start = [0; 16];
     File::open(from)
         .and_then(|mut file| file.read_exact(&mut start))
@@ -93,7 +106,7 @@ fn of_store(place: &str) -> Result<ModelFile> {
     let library = Library::open(open(place)?, Head::Model)?;
     let classifier = library.classifier();
     if classifier.classes().len() == 0 {
-        bail!("{place}: holds no classes; enrol some first");
+        bail!("{}: holds no classes; enrol some first", library.store().place());
     }
     let mut file = classifier.model().file().clone();
     file.prototypes = Some(Prototypes {

@@ -14,6 +14,7 @@ pub mod train;
 
 mod common;
 mod pictures;
+mod regression;
 mod session;
 
 use anyhow::Error;

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -25,8 +25,8 @@ pub fn command() -> Command {
         .arg(
             Arg::new("store")
                 .value_name("STORE")
-                .value_parser(value_parser!(PathBuf))
-                .help("the classes; made where there is none [default: a file of your own, which is said at the start]"),
+                .help("the classes: a file or a PostgreSQL address, made where there is none [default: a file of your own, \
+                       which is said at the start]"),
         )
         .arg(
             Arg::new("addr")
@@ -91,8 +91,8 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     if let Err(problem) = config.check() {
         bail!(problem);
     }
-    let (path, fresh) = store(matches)?;
-    let library = library(&path, matches)?;
+    let (library, fresh) = library(&place(matches)?, matches)?;
+    let place = library.store().place().to_owned();
     // The first signal lets what was accepted be answered; the second ends at once.
     let _second = Interrupt::listen().context("listening to signals")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -111,13 +111,9 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
         let addr = listener.local_addr().context("asking for the port")?;
         let what = if fresh { "a new store" } else { "the classes" };
         let mut out = std::io::stdout();
-        writeln!(
-            out,
-            "serving {what} in {} at http://{addr}/ (Ctrl-C stops)",
-            path.display()
-        )
-        .and_then(|()| out.flush())
-        .context("standard output")?;
+        writeln!(out, "serving {what} in {place} at http://{addr}/ (Ctrl-C stops)")
+            .and_then(|()| out.flush())
+            .context("standard output")?;
         let server = Server::new(config, library)?;
         server.run(listener, stop).await;
         Ok::<(), anyhow::Error>(())
@@ -182,19 +178,15 @@ fn token(matches: &ArgMatches) -> Result<Option<String>> {
     }
 }
 
-/// Where the classes lie, and whether nothing is there yet.
-fn store(matches: &ArgMatches) -> Result<(PathBuf, bool)> {
-    let path = match matches.get_one::<PathBuf>("store") {
-        Some(path) => path.clone(),
-        None => {
-            let folder = data_folder()
-                .ok_or_else(|| anyhow!("no home folder is known; say where the STORE is to be"))?;
-            std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-            folder.join("classes.kshot")
-        }
-    };
-    let fresh = !path.exists();
-    Ok((path, fresh))
+/// Where the classes lie.
+fn place(matches: &ArgMatches) -> Result<String> {
+    if let Some(place) = matches.get_one::<String>("store") {
+        return Ok(place.clone());
+    }
+    let folder =
+        data_folder().ok_or_else(|| anyhow!("no home folder is known; say where the STORE is to be"))?;
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    Ok(folder.join("classes.kshot").display().to_string())
 }
 
 /// Where programs keep what they hold for this user.
@@ -215,16 +207,17 @@ fn data_folder() -> Option<PathBuf> {
     base.map(|base| base.join("kshot"))
 }
 
-/// The classes of a store, which gets the model of `--model` if it has none.
-fn library(path: &Path, matches: &ArgMatches) -> Result<Library> {
-    let store = open_or_create(&path.to_string_lossy())?;
+/// The classes of a store, which gets the model of `--model` if it has none, and whether it is new.
+fn library(place: &str, matches: &ArgMatches) -> Result<(Library, bool)> {
+    let store = open_or_create(place)?;
     if store.model()?.is_some() {
-        return Ok(Library::open(store, Head::Model)?);
+        return Ok((Library::open(store, Head::Model)?, false));
     }
     let name = matches
         .get_one::<String>("model")
         .map_or(kshot::pretrained::DEFAULT, String::as_str);
-    Ok(Library::with_model(store, Trained::find(name)?, Head::Model)?)
+    let library = Library::with_model(store, Trained::find(name)?, Head::Model)?;
+    Ok((library, true))
 }
 
 fn start_log(matches: &ArgMatches) {

@@ -11,8 +11,8 @@ use kshot::run;
 use kshot::settings::{Layer, SETTINGS, Settings};
 use kshot::train::Ended;
 
-use super::common;
 use super::session::{self, Session, Watch};
+use super::{common, regression};
 use crate::flags;
 use crate::interrupt::Interrupt;
 
@@ -83,7 +83,11 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     common::start_threads(matches)?;
     let interrupt = Interrupt::listen().context("listening for Ctrl-C")?;
     let stop = || interrupt.requested();
-    let mut session = session(matches)?;
+    let given = given(matches)?;
+    if given.get("data").is_some_and(|data| data == "sinusoid") {
+        return regression::run(matches, &given, &interrupt);
+    }
+    let mut session = session(matches, &given)?;
     let mut watch = Watch::new(&session, &stop);
     let ended = session.training.run(&mut watch);
     watch.bar.finish();
@@ -114,32 +118,35 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
 }
 
 /// A new run from flags, file and preset, or with `--resume` the one in `--out`.
-fn session(matches: &ArgMatches) -> Result<Session> {
+fn session(matches: &ArgMatches, given: &Layer) -> Result<Session> {
     let out = matches.get_one::<PathBuf>("out").cloned();
     if matches.get_flag("resume") {
         let folder = out.context("--resume needs --out DIR")?;
-        return Session::resume(&folder, &given(matches)?, &mut common::open_dataset);
+        return Session::resume(&folder, given, &mut common::open_dataset);
     }
-    Session::start(&settings(matches)?, &mut common::open_dataset, |settings| {
-        out.unwrap_or_else(|| {
-            run::free_folder(&PathBuf::from(format!(
-                "runs/{}-{}",
-                settings.method.name, settings.dataset.name
-            )))
-        })
-    })
+    Session::start(
+        &settings(matches, given)?,
+        &mut common::open_dataset,
+        |settings| {
+            out.unwrap_or_else(|| {
+                run::free_folder(&PathBuf::from(format!(
+                    "runs/{}-{}",
+                    settings.method.name, settings.dataset.name
+                )))
+            })
+        },
+    )
 }
 
 /// Flags over file over preset.
-fn settings(matches: &ArgMatches) -> Result<Settings> {
-    let given = given(matches)?;
+fn settings(matches: &ArgMatches, given: &Layer) -> Result<Settings> {
     let preset = match matches.get_one::<String>("preset") {
         None => Layer::new(),
         Some(name) => {
             method::find(given.get("method").map_or("prototypical", String::as_str))?.preset(name)?
         }
     };
-    Ok(Settings::resolve(&[&preset, &given])?)
+    Ok(Settings::resolve(&[&preset, given])?)
 }
 
 /// Flags over file.

@@ -9,6 +9,18 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+/// A PNG of 40x40 pixels: a bar, upright or level, at a place.
+pub fn bar(upright: bool, at: u32) -> Vec<u8> {
+    let picture = image::GrayImage::from_fn(40, 40, |x, y| {
+        let (across, along) = if upright { (x, y) } else { (y, x) };
+        let ink = across.abs_diff(at) < 2 && (6..34).contains(&along);
+        image::Luma([if ink { 0 } else { 255 }])
+    });
+    let mut file = std::io::Cursor::new(Vec::new());
+    picture.write_to(&mut file, image::ImageFormat::Png).unwrap();
+    file.into_inner()
+}
+
 /// A running server; it is killed when dropped.
 pub struct Server {
     child: Child,

@@ -105,6 +105,14 @@ impl Simd for Avx2 {
         have!(_mm256_cmp_ps::<_CMP_UNORD_Q>(a, a))
     }
     #[inline(always)]
+    fn either_nan(self, a: __m256, b: __m256) -> __m256 {
+        have!(_mm256_cmp_ps::<_CMP_UNORD_Q>(a, b))
+    }
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        have!(_mm256_max_ps(a, b))
+    }
+    #[inline(always)]
     fn or(self, a: __m256, b: __m256) -> __m256 {
         have!(_mm256_or_ps(a, b))
     }

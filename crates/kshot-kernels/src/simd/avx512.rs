@@ -98,6 +98,14 @@ impl Simd for Avx512 {
         have!(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a))
     }
     #[inline(always)]
+    fn either_nan(self, a: __m512, b: __m512) -> __mmask16 {
+        have!(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, b))
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        have!(_mm512_max_ps(a, b))
+    }
+    #[inline(always)]
     fn or(self, a: __mmask16, b: __mmask16) -> __mmask16 {
         a | b
     }

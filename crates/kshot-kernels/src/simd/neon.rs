@@ -103,6 +103,10 @@ impl Simd for Neon {
         have!(vmvnq_u32(vceqq_f32(a, a)))
     }
     #[inline(always)]
+    fn max(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        have!(vmaxq_f32(a, b))
+    }
+    #[inline(always)]
     fn or(self, a: uint32x4_t, b: uint32x4_t) -> uint32x4_t {
         have!(vorrq_u32(a, b))
     }

@@ -1,6 +1,9 @@
 //! A small model and pictures for it.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+#[cfg(all(unix, feature = "postgres"))]
+pub mod postgres;
+
 use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{DataError, Dataset, features, folder, glyphs, omniglot};
+use super::{DataError, Dataset, features, folder, glyphs, omniglot, sinusoid};
 use crate::options::{OptionError, OptionSpec, Options};
 
 /// What the registry holds of a dataset.
@@ -31,7 +31,13 @@ pub struct DatasetSpec {
 pub type Fetch = fn(&FetchRequest<'_>) -> Result<String, DataError>;
 
 /// Every dataset, in the order of listings.
-pub static DATASETS: &[&DatasetSpec] = &[&glyphs::SPEC, &omniglot::SPEC, &folder::SPEC, &features::SPEC];
+pub static DATASETS: &[&DatasetSpec] = &[
+    &glyphs::SPEC,
+    &omniglot::SPEC,
+    &folder::SPEC,
+    &features::SPEC,
+    &sinusoid::SPEC,
+];
 
 /// What a dataset needs to know to open.
 pub struct OpenRequest {

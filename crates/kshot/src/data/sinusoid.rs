@@ -1,11 +1,33 @@
 //! Sinusoids of random amplitude and phase: the regression tasks of Finn, Abbeel, Levine 2017 (section 5.1).
 //!
-//! A task is one function; a learner sees K of its points. There are no classes, so this is no dataset of the registry:
-//! `examples/sinusoid.rs` meta-trains on it through [`crate::inner`].
+//! A task is one function; a learner sees K of its points. There are no classes and no pictures, so it can't be opened as a
+//! [`Dataset`]: `kshot train maml --data sinusoid` trains on it by [`crate::regression`].
 
 use rand::{Rng, RngExt};
 
+use super::registry::DatasetSpec;
+use super::{DataError, Dataset};
 use crate::random;
+
+/// See the module.
+pub static SPEC: DatasetSpec = DatasetSpec {
+    name: "sinusoid",
+    argument: "",
+    summary: "a regression: sinusoids of random amplitude and phase (kshot train maml --data sinusoid)",
+    source: "generated; the tasks of Finn, Abbeel, Levine 2017, section 5.1",
+    line_drawings: false,
+    partitions: &["seeded"],
+    options: &[],
+    open: |_| -> Result<Box<dyn Dataset>, DataError> {
+        Err(DataError::Option {
+            dataset: "sinusoid".to_owned(),
+            problem:
+                "it holds functions and no pictures; only `kshot train maml --data sinusoid` learns them"
+                    .to_owned(),
+        })
+    },
+    fetch: None,
+};
 
 /// Where points are drawn from, and amplitudes and phases.
 pub const INPUTS: std::ops::RangeInclusive<f32> = -5.0..=5.0;
