@@ -75,6 +75,14 @@ impl Server {
         format!("http://{}/", self.addr)
     }
 
+    /// The most memory that it has held at a time.
+    pub fn peak_memory_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+        kib.unwrap_or(0) / 1024
+    }
+
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         let done = Command::new("kill")

@@ -282,10 +282,13 @@ pub unsafe fn answer<S: Simd>(
                 let out = out.add(i * pixels.columns * pixels.out_channels + at);
                 for j in 0..pixels.columns {
                     let y = y.add(step * j * pixels.channels);
-                    let z = |offset: usize| s.mul_add(scale, s.load(y.add(offset)), shift);
-                    let mut greatest = z(0);
+                    // No closures here: only what is inlined for certain has the instructions switched on.
+                    let mut greatest = s.mul_add(scale, s.load(y), shift);
                     if pooled {
-                        let [b, c, d] = [pixels.channels, y_row, y_row + pixels.channels].map(z);
+                        let below = y.add(y_row);
+                        let b = s.mul_add(scale, s.load(y.add(pixels.channels)), shift);
+                        let c = s.mul_add(scale, s.load(below), shift);
+                        let d = s.mul_add(scale, s.load(below.add(pixels.channels)), shift);
                         let nan = s.or(s.either_nan(greatest, b), s.either_nan(c, d));
                         greatest = s.max(s.max(greatest, b), s.max(c, d));
                         greatest = s.select(nan, s.splat(f32::NAN), greatest);

@@ -1,0 +1,217 @@
+//! What no one wishes for: a full disk, and a thousand clients at once of whom many mean no good.
+#![cfg(unix)]
+
+mod common;
+mod server;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::kshot;
+use serde_json::{Value, json};
+use server::{Server, bar};
+
+/// A picture that no compression makes small.
+fn noise(seed: u64, side: u32) -> image::GrayImage {
+    let mut state = (seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    image::GrayImage::from_fn(side, side, |_, _| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        image::Luma([(state >> 32) as u8])
+    })
+}
+
+/// A file system of so many bytes in `folder`; `None` where this user may not make one, and a line that says so.
+struct SmallDisk<'a>(&'a Path);
+
+impl<'a> SmallDisk<'a> {
+    fn new(folder: &'a Path, size: &str) -> Option<Self> {
+        fs::create_dir_all(folder).unwrap();
+        let made = mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], folder);
+        if !made {
+            eprintln!("skipped: a small file system can't be mounted here");
+        }
+        made.then_some(Self(folder))
+    }
+
+    fn grow(&self, size: &str) {
+        assert!(mount(&["-o", &format!("remount,size={size}")], self.0));
+    }
+}
+
+impl Drop for SmallDisk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+fn mount(arguments: &[&str], folder: &Path) -> bool {
+    let done = Command::new("mount").args(arguments).arg(folder).output();
+    done.is_ok_and(|output| output.status.success())
+}
+
+#[test]
+fn a_full_disk_is_said_and_what_was_acknowledged_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let pictures = folder.path().join("pictures");
+    for class in 0..60 {
+        let place = pictures.join(format!("class{class:02}"));
+        fs::create_dir_all(&place).unwrap();
+        for example in 0..2 {
+            noise(2 * class + example, 200)
+                .save(place.join(format!("{example}.png")))
+                .unwrap();
+        }
+    }
+    let at = folder.path().join("disk");
+    let Some(disk) = SmallDisk::new(&at, "3m") else {
+        return;
+    };
+    let store = at.join("store");
+    let enroll = || {
+        let mut command = kshot();
+        command.arg("enroll").arg(&store).arg(&pictures).arg("--json");
+        command.output().unwrap()
+    };
+    let output = enroll();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(
+        error.contains("no room left on the disk") && !error.contains("panicked"),
+        "{error}"
+    );
+    let acknowledged: Vec<Value> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .filter(|line: &Value| line.get("class").is_some())
+        .collect();
+    assert!(
+        !acknowledged.is_empty() && acknowledged.len() < 60,
+        "{}",
+        acknowledged.len()
+    );
+    disk.grow("40m");
+    {
+        let open = kshot_store::open(&store.display().to_string()).unwrap();
+        let library = kshot_store::Library::open(open, kshot::classifier::Head::Model).unwrap();
+        for line in &acknowledged {
+            let class = library.classifier().class(line["class"].as_str().unwrap());
+            assert_eq!(class.map(|class| class.examples().len()), Some(2), "{line}");
+        }
+        assert!(
+            library
+                .classifier()
+                .classes()
+                .all(|class| class.examples().len() == 2)
+        );
+    }
+    // With room again the same command goes on.
+    let output = enroll();
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let last = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        last.contains("\"examples\": 120") || last.contains("\"examples\":120"),
+        "{last}"
+    );
+}
+
+/// What a client of a thousand does.
+#[derive(Clone, Copy)]
+enum Client {
+    Asks,
+    SendsHalfAHead,
+    SendsHalfABody,
+    SendsNonsense,
+    GoesAway,
+}
+
+#[test]
+fn a_thousand_clients_of_whom_many_are_slow_or_broken_stop_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(
+        &folder.path().join("classes.kshot"),
+        &["--head-timeout", "5", "--body-timeout", "5"],
+    );
+    for (name, upright) in [("upright", true), ("level", false)] {
+        server
+            .json("POST", "/v1/classes", &json!({"name": name}))
+            .expect(201);
+        for at in [18, 22] {
+            server
+                .picture(&format!("/v1/classes/{name}/examples"), &bar(upright, at))
+                .expect(201);
+        }
+    }
+    let picture = bar(true, 20);
+    let (answered, sent_away) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for number in 0..1000usize {
+            let client = match number % 10 {
+                6 => Client::SendsHalfAHead,
+                7 => Client::SendsHalfABody,
+                8 => Client::SendsNonsense,
+                9 => Client::GoesAway,
+                _ => Client::Asks,
+            };
+            let (server, picture, answered, sent_away) = (&server, &picture, &answered, &sent_away);
+            let work = move || match client {
+                Client::Asks => {
+                    let answer = server.request("POST", "/classify", &[], picture);
+                    match answer.status {
+                        200 => {
+                            assert_eq!(answer.json()["ranked"][0]["label"], "upright");
+                            answered.fetch_add(1, Ordering::Relaxed);
+                        }
+                        503 => {
+                            sent_away.fetch_add(1, Ordering::Relaxed);
+                        }
+                        other => panic!("{other}: {}", answer.head),
+                    }
+                }
+                Client::SendsHalfAHead => send(server, b"POST /classify HTTP/1.1\r\nhost: loc", true),
+                Client::SendsHalfABody => send(
+                    server,
+                    b"POST /classify HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\r\nabc",
+                    true,
+                ),
+                Client::SendsNonsense => send(server, &[0xff; 3000], true),
+                Client::GoesAway => send(
+                    server,
+                    b"POST /classify HTTP/1.1\r\ncontent-length: 9\r\n\r\n",
+                    false,
+                ),
+            };
+            std::thread::Builder::new()
+                .stack_size(256 << 10)
+                .spawn_scoped(scope, work)
+                .unwrap();
+        }
+    });
+    let (answered, sent_away) = (answered.into_inner(), sent_away.into_inner());
+    eprintln!("{answered} answered, {sent_away} sent away for later");
+    assert_eq!(answered + sent_away, 600);
+    assert!(answered >= 300, "{answered}");
+    server.picture("/classify", &picture).expect(200);
+    let peak = server.peak_memory_mib();
+    assert!(peak < 700, "{peak} MiB");
+}
+
+/// Sends what is no request, and waits for the end of the connection or goes away.
+fn send(server: &Server, bytes: &[u8], waits: bool) {
+    let mut stream = server.connect();
+    let _ = stream.write_all(bytes);
+    if waits {
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+}
