@@ -256,7 +256,7 @@ fn a_store_keeps_its_model_until_everything_is_embedded_anew() {
     succeed(&mut tiny_training(&run));
     let error = fail(enroll(&store, &root).arg("--encoder").arg(&run), 1);
     assert!(
-        error.contains("--re-embed") && error.contains("glyphs-conv4"),
+        error.contains("--re-embed") && error.contains("omniglot-conv4"),
         "{error}"
     );
     let output = succeed(

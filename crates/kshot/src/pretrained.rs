@@ -15,14 +15,21 @@ pub struct Pretrained {
 }
 
 /// Every model of this build; the first is the default.
-pub static PRETRAINED: &[Pretrained] = &[Pretrained {
-    name: "glyphs-conv4",
-    summary: "drawn characters and signs: prototypical networks on procedural alphabets, 28x28 grey",
-    bytes: include_bytes!("../../../models/glyphs-conv4.safetensors"),
-}];
+pub static PRETRAINED: &[Pretrained] = &[
+    Pretrained {
+        name: "omniglot-conv4",
+        summary: "handwritten characters and symbols: prototypical networks on Omniglot's background alphabets, 28x28 grey",
+        bytes: include_bytes!("../../../models/omniglot-conv4.safetensors"),
+    },
+    Pretrained {
+        name: "glyphs-conv4",
+        summary: "drawn characters and signs: prototypical networks on procedural alphabets, 28x28 grey",
+        bytes: include_bytes!("../../../models/glyphs-conv4.safetensors"),
+    },
+];
 
 /// The default model's name.
-pub const DEFAULT: &str = "glyphs-conv4";
+pub const DEFAULT: &str = "omniglot-conv4";
 
 /// Finds a model by name.
 ///

@@ -110,9 +110,9 @@ pub static SPEC: MethodSpec = MethodSpec {
                 Planned::new(
                     "5w1s",
                     "paper",
-                    &[("query", "5"), ("episodes", "20000")],
+                    &[("query", "5"), ("episodes", "4000")],
                     &[W5S1],
-                    20.0,
+                    26.0,
                 ),
                 Planned::new(
                     "5w5s",
@@ -121,7 +121,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                         ("shot", "5"),
                         ("query", "5"),
                         ("inner-steps", "5"),
-                        ("episodes", "20000"),
+                        ("episodes", "4000"),
                     ],
                     &[W5S5],
                     25.0,
@@ -132,11 +132,11 @@ pub static SPEC: MethodSpec = MethodSpec {
         strict: Setup {
             note: "The same lengths.",
             trainings: &[
-                Planned::new("5w1s", "strict", &[], &[W5S1], 20.0),
+                Planned::new("5w1s", "strict", &[("episodes", "4000")], &[W5S1], 26.0),
                 Planned::new(
                     "5w5s",
                     "strict",
-                    &[("shot", "5"), ("inner-steps", "5")],
+                    &[("shot", "5"), ("inner-steps", "5"), ("episodes", "4000")],
                     &[W5S5],
                     25.0,
                 ),

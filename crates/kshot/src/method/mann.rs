@@ -162,12 +162,12 @@ pub static SPEC: MethodSpec = MethodSpec {
         },
         paper: Setup {
             note: "K-shot: the support set as the sequence, a query after it.",
-            trainings: &[Planned::new("", "paper", &[], &[W5S1, W5S5], 40.0)],
+            trainings: &[Planned::new("", "paper", &[], &[W5S1, W5S5], 54.0)],
             tests: &[RUNNING],
         },
         strict: Setup {
             note: "The same training with a convolutional encoder.",
-            trainings: &[Planned::new("", "strict", &[], &[W5S1, W5S5], 40.0)],
+            trainings: &[Planned::new("", "strict", &[], &[W5S1, W5S5], 11.0)],
             tests: &[RUNNING],
         },
     }],

@@ -160,13 +160,13 @@ pub static SPEC: MethodSpec = MethodSpec {
         paper: Setup {
             note: "A fifth of the authors' updates 5-way, a twentieth 20-way; as theirs, one model for 1 and 5 shots.",
             trainings: &[
-                Planned::new("5-way", "paper", &[("episodes", "100000")], &[W5S1, W5S5], 25.0),
+                Planned::new("5-way", "paper", &[("episodes", "100000")], &[W5S1, W5S5], 17.0),
                 Planned::new(
                     "20-way",
                     "paper-20way",
                     &[("episodes", "50000")],
                     &[W20S1, W20S5],
-                    40.0,
+                    30.0,
                 ),
             ],
             tests: &[TRANSDUCTIVE, ALONE],
@@ -174,8 +174,8 @@ pub static SPEC: MethodSpec = MethodSpec {
         strict: Setup {
             note: "As long as the others.",
             trainings: &[
-                Planned::new("5-way", "strict", &[("episodes", "100000")], &[W5S1, W5S5], 25.0),
-                Planned::new("20-way", "strict", STRICT_20_WAY, &[W20S1, W20S5], 40.0),
+                Planned::new("5-way", "strict", &[("episodes", "100000")], &[W5S1, W5S5], 17.0),
+                Planned::new("20-way", "strict", STRICT_20_WAY, &[W20S1, W20S5], 30.0),
             ],
             tests: &[RUNNING],
         },
