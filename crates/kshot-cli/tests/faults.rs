@@ -10,8 +10,8 @@ use std::path::Path;
 use std::process::Command;
 
 use common::kshot;
-use serde_json::{Value, json};
-use server::{Server, bar, read_answer};
+use serde_json::Value;
+use server::{Server, bar, read_answer, teach};
 
 /// A picture that no compression makes small.
 fn noise(seed: u64, side: u32) -> image::GrayImage {
@@ -130,16 +130,7 @@ fn a_thousand_clients_of_whom_many_are_slow_or_broken_stop_nobody() {
         &folder.path().join("classes.kshot"),
         &["--head-timeout", "5", "--body-timeout", "5"],
     );
-    for (name, upright) in [("upright", true), ("level", false)] {
-        server
-            .json("POST", "/v1/classes", &json!({"name": name}))
-            .expect(201);
-        for at in [18, 22] {
-            server
-                .picture(&format!("/v1/classes/{name}/examples"), &bar(upright, at))
-                .expect(201);
-        }
-    }
+    teach(&server);
     let picture = bar(true, 20);
     // All are connected before the first answer is read. One thread sends for all, so that nobody is slow who shouldn't be.
     let mut asking = Vec::new();

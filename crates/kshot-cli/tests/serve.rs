@@ -8,24 +8,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use server::{Server, bar, read_answer};
+use server::{Server, bar, read_answer, teach};
 
 fn start(folder: &Path, arguments: &[&str]) -> Server {
     Server::start(&folder.join("classes.kshot"), arguments)
-}
-
-/// Two classes of two examples each.
-fn teach(server: &Server) {
-    for (name, upright) in [("upright", true), ("level", false)] {
-        server
-            .json("POST", "/v1/classes", &json!({"name": name}))
-            .expect(201);
-        for at in [18, 22] {
-            server
-                .picture(&format!("/v1/classes/{name}/examples"), &bar(upright, at))
-                .expect(201);
-        }
-    }
 }
 
 fn recognise(server: &Server) -> Value {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A PNG of 40x40 pixels: a bar, upright or level, at a place.
 pub fn bar(upright: bool, at: u32) -> Vec<u8> {
@@ -19,6 +19,20 @@ pub fn bar(upright: bool, at: u32) -> Vec<u8> {
     let mut file = std::io::Cursor::new(Vec::new());
     picture.write_to(&mut file, image::ImageFormat::Png).unwrap();
     file.into_inner()
+}
+
+/// Two classes of two examples each.
+pub fn teach(server: &Server) {
+    for (name, upright) in [("upright", true), ("level", false)] {
+        server
+            .json("POST", "/v1/classes", &json!({"name": name}))
+            .expect(201);
+        for at in [18, 22] {
+            server
+                .picture(&format!("/v1/classes/{name}/examples"), &bar(upright, at))
+                .expect(201);
+        }
+    }
 }
 
 /// A running server; it is killed when dropped.
