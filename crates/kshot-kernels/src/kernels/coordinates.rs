@@ -31,15 +31,23 @@ const SIDE: usize = 4;
 /// # Safety
 /// The pointers are valid for these sizes.
 #[inline(always)]
-unsafe fn multiply<S: Simd>(s: S, (k, m): (usize, usize), w: *const f32, input: *const f32, out: *mut f32) {
+pub(super) unsafe fn multiply<S: Simd>(
+    s: S,
+    (k, m): (usize, usize),
+    w: *const f32,
+    input: *const f32,
+    out: *mut f32,
+) {
     for j in (0..m).step_by(4) {
         for at in (0..BLOCK).step_by(SIDE * S::LANES) {
             let mut sums = [[s.zero(); SIDE]; 4];
             for k in 0..k {
                 // SAFETY: row k of both, and columns below m and BLOCK.
                 unsafe {
-                    let from = input.add(k * BLOCK + at);
-                    let x: [S::V; SIDE] = std::array::from_fn(|v| s.load(from.add(v * S::LANES)));
+                    let mut x = [s.zero(); SIDE];
+                    for (v, x) in x.iter_mut().enumerate() {
+                        *x = s.load(input.add(k * BLOCK + at + v * S::LANES));
+                    }
                     for (row, sums) in sums.iter_mut().enumerate() {
                         let w = s.splat(*w.add(k * m + j + row));
                         for (sum, x) in sums.iter_mut().zip(x) {
@@ -63,7 +71,7 @@ unsafe fn multiply<S: Simd>(s: S, (k, m): (usize, usize), w: *const f32, input: 
 /// # Safety
 /// The pointers are valid for these sizes.
 #[inline(always)]
-unsafe fn accumulate<S: Simd>(
+pub(super) unsafe fn accumulate<S: Simd>(
     s: S,
     (k, m): (usize, usize),
     input: *const f32,
@@ -76,8 +84,11 @@ unsafe fn accumulate<S: Simd>(
             for at in (0..BLOCK).step_by(S::LANES) {
                 // SAFETY: rows below k and m, columns below BLOCK.
                 unsafe {
-                    let x: [S::V; 4] = std::array::from_fn(|row| s.load(input.add((i + row) * BLOCK + at)));
-                    let d: [S::V; 4] = std::array::from_fn(|row| s.load(dout.add((j + row) * BLOCK + at)));
+                    let (mut x, mut d) = ([s.zero(); 4], [s.zero(); 4]);
+                    for row in 0..4 {
+                        x[row] = s.load(input.add((i + row) * BLOCK + at));
+                        d[row] = s.load(dout.add((j + row) * BLOCK + at));
+                    }
                     for (sums, x) in sums.iter_mut().zip(x) {
                         for (sum, d) in sums.iter_mut().zip(d) {
                             *sum = s.mul_add(x, d, *sum);
@@ -97,7 +108,7 @@ unsafe fn accumulate<S: Simd>(
 
 /// The sum of the lanes, in a fixed order.
 #[inline(always)]
-fn total<S: Simd>(s: S, v: S::V) -> f32 {
+pub(super) fn total<S: Simd>(s: S, v: S::V) -> f32 {
     let mut lanes = [0.0f32; 16];
     // SAFETY: LANES is at most 16.
     unsafe { s.store(lanes.as_mut_ptr(), v) };
@@ -114,7 +125,7 @@ fn total<S: Simd>(s: S, v: S::V) -> f32 {
 /// tanh(x) to a few units in the last place: with u = x / 4 cut at ±2.25, the [7/6] Padé approximant p/q of tanh(u),
 /// then twice tanh(2u) = 2pq / (p² + q²), with one division in all.
 #[inline(always)]
-fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
+pub(super) fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
     let (low, high) = (s.splat(-9.0), s.splat(9.0));
     let x = s.select(s.greater(x, high), high, x);
     let x = s.select(s.greater(low, x), low, x);
@@ -131,9 +142,15 @@ fn tanh<S: Simd>(s: S, x: S::V) -> S::V {
 
 /// σ(x) = (1 + tanh(x / 2)) / 2.
 #[inline(always)]
-fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
+pub(super) fn sigmoid<S: Simd>(s: S, x: S::V) -> S::V {
     let half = s.splat(0.5);
     s.mul_add(half, tanh(s, s.mul(half, x)), half)
+}
+
+/// `d` times σ (1 - σ), the slope of a gate.
+#[inline(always)]
+pub(super) fn closed<S: Simd>(s: S, gate: S::V, d: S::V) -> S::V {
+    s.mul(d, s.mul(gate, s.sub(s.splat(1.0), gate)))
 }
 
 /// Where the parts of the LSTM's scratch memory lie.
@@ -144,23 +161,28 @@ struct Lstm {
 
 impl Lstm {
     /// What step t sees, `[ROWS, BLOCK]`; its last rows are the output of the step before.
+    #[inline(always)]
     fn input(&self, t: usize) -> *mut f32 {
         self.scratch.wrapping_add(t * ROWS * BLOCK)
     }
     /// The cell before step t, `[HIDDEN, BLOCK]`.
+    #[inline(always)]
     fn cell(&self, t: usize) -> *mut f32 {
         self.scratch
             .wrapping_add(((self.steps + 1) * ROWS + t * HIDDEN) * BLOCK)
     }
     /// The gates of step t, `[GATES, BLOCK]`.
+    #[inline(always)]
     fn gates(&self, t: usize) -> *mut f32 {
         self.cell(self.steps + 1).wrapping_add(t * GATES * BLOCK)
     }
     /// The tanh of the cell after step t, `[HIDDEN, BLOCK]`.
+    #[inline(always)]
     fn bent(&self, t: usize) -> *mut f32 {
         self.gates(self.steps).wrapping_add(t * HIDDEN * BLOCK)
     }
     /// Gradients of gates, hidden units and cell.
+    #[inline(always)]
     fn gradients(&self) -> (*mut f32, *mut f32, *mut f32) {
         let gates = self.bent(self.steps);
         let hidden = gates.wrapping_add(GATES * BLOCK);
@@ -197,14 +219,19 @@ pub unsafe fn lstm<S: Simd>(
             let gates = parts.gates(t);
             multiply(s, (ROWS, GATES), w.0, input, gates);
             for at in (0..HIDDEN * BLOCK).step_by(S::LANES) {
-                let gate = |index: usize| gates.add(index * HIDDEN * BLOCK + at);
-                let [i, f, o] = [0, 1, 3].map(|index| sigmoid(s, s.load(gate(index))));
-                let g = tanh(s, s.load(gate(2)));
+                let (to_i, to_f) = (gates.add(at), gates.add(HIDDEN * BLOCK + at));
+                let (to_g, to_o) = (
+                    gates.add(2 * HIDDEN * BLOCK + at),
+                    gates.add(3 * HIDDEN * BLOCK + at),
+                );
+                let (i, f) = (sigmoid(s, s.load(to_i)), sigmoid(s, s.load(to_f)));
+                let (g, o) = (tanh(s, s.load(to_g)), sigmoid(s, s.load(to_o)));
                 let cell = s.mul_add(f, s.load(parts.cell(t).add(at)), s.mul(i, g));
                 let bent = tanh(s, cell);
-                for (index, value) in [i, f, g, o].into_iter().enumerate() {
-                    s.store(gate(index), value);
-                }
+                s.store(to_i, i);
+                s.store(to_f, f);
+                s.store(to_g, g);
+                s.store(to_o, o);
                 s.store(parts.cell(t + 1).add(at), cell);
                 s.store(parts.bent(t).add(at), bent);
                 s.store(parts.input(t + 1).add(4 * BLOCK + at), s.mul(o, bent));
@@ -237,21 +264,23 @@ pub unsafe fn lstm_gradients<S: Simd>(
         dcell.write_bytes(0, HIDDEN * BLOCK);
         for t in (0..steps).rev() {
             for at in (0..HIDDEN * BLOCK).step_by(S::LANES) {
-                let offset = |index: usize| index * HIDDEN * BLOCK + at;
-                let [i, f, g, o] = [0, 1, 2, 3].map(|index| s.load(parts.gates(t).add(offset(index))));
+                let gates = parts.gates(t).add(at);
+                let (i, f) = (s.load(gates), s.load(gates.add(HIDDEN * BLOCK)));
+                let (g, o) = (
+                    s.load(gates.add(2 * HIDDEN * BLOCK)),
+                    s.load(gates.add(3 * HIDDEN * BLOCK)),
+                );
                 let (bent, dh) = (s.load(parts.bent(t).add(at)), s.load(dhidden.add(at)));
                 // d tanh(c) = 1 - tanh²(c); d σ = σ (1 - σ).
                 let slope = s.neg_mul_add(bent, bent, one);
                 let dc = s.mul_add(s.mul(dh, o), slope, s.load(dcell.add(at)));
-                let closed = |gate, d| s.mul(d, s.mul(gate, s.sub(one, gate)));
                 let before = s.load(parts.cell(t).add(at));
-                s.store(dgates.add(offset(0)), closed(i, s.mul(dc, g)));
-                s.store(dgates.add(offset(1)), closed(f, s.mul(dc, before)));
-                s.store(
-                    dgates.add(offset(2)),
-                    s.mul(s.mul(dc, i), s.neg_mul_add(g, g, one)),
-                );
-                s.store(dgates.add(offset(3)), closed(o, s.mul(dh, bent)));
+                let to = dgates.add(at);
+                s.store(to, closed(s, i, s.mul(dc, g)));
+                s.store(to.add(HIDDEN * BLOCK), closed(s, f, s.mul(dc, before)));
+                let dg = s.mul(s.mul(dc, i), s.neg_mul_add(g, g, one));
+                s.store(to.add(2 * HIDDEN * BLOCK), dg);
+                s.store(to.add(3 * HIDDEN * BLOCK), closed(s, o, s.mul(dh, bent)));
                 s.store(dcell.add(at), s.mul(dc, f));
             }
             accumulate(s, (ROWS, GATES), parts.input(t), dgates, sums.0);
