@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::kernels::direct::Conv;
 use crate::kernels::epilogue::{Pixels, Pool, Spread};
 use crate::kernels::patches::{Planes, Winners};
+use crate::kernels::rule::{RuleSlopes, RuleStep, RuleWeights};
 use crate::kernels::winograd::Tiling;
 use crate::simd::portable::Portable;
 
@@ -174,6 +175,9 @@ macro_rules! with_list {
             patches::correlate(planes: &Planes, x: *const f32, sums: *mut f64, products: *mut f64);
             patches::gather(
                 how: (&Winners, &Pixels), x: *const f32, from: (*const u8, *const f32), to: (*mut f32, *mut f32));
+            rule::rule_step(step: &RuleStep, weights: &RuleWeights);
+            rule::rule_gradients(
+                step: &RuleStep, weights: &RuleWeights, slopes: &RuleSlopes, sums: (*mut f32, *mut f32));
             winograd::transform_weight(channels: (usize, usize), g: *const f32, u: *mut f32);
             winograd::transform_weight_adjoint(channels: (usize, usize), u: *const f32, g: *mut f32);
             winograd::transform_input(
@@ -225,7 +229,7 @@ with_list!(declare,);
 
 mod portable {
     use super::*;
-    use crate::kernels::{coordinates, direct, epilogue, patches, winograd};
+    use crate::kernels::{coordinates, direct, epilogue, patches, rule, winograd};
     with_list!(compile, (Portable, Portable, [inline(never)]));
 }
 use portable::TABLE as PORTABLE;
@@ -233,7 +237,7 @@ use portable::TABLE as PORTABLE;
 #[cfg(target_arch = "aarch64")]
 mod neon {
     use super::*;
-    use crate::kernels::{coordinates, direct, epilogue, patches, winograd};
+    use crate::kernels::{coordinates, direct, epilogue, patches, rule, winograd};
     use crate::simd::neon::Neon;
     with_list!(compile, (Neon, Neon::new(), [target_feature(enable = "neon")]));
 }
@@ -241,7 +245,7 @@ mod neon {
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use super::*;
-    use crate::kernels::{coordinates, direct, epilogue, patches, winograd};
+    use crate::kernels::{coordinates, direct, epilogue, patches, rule, winograd};
     use crate::simd::avx2::Avx2;
     with_list!(
         compile,
@@ -252,7 +256,7 @@ mod avx2 {
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use super::*;
-    use crate::kernels::{coordinates, direct, epilogue, patches, winograd};
+    use crate::kernels::{coordinates, direct, epilogue, patches, rule, winograd};
     use crate::simd::avx512::Avx512;
     with_list!(
         compile,

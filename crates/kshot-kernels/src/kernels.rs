@@ -7,4 +7,5 @@ pub mod coordinates;
 pub mod direct;
 pub mod epilogue;
 pub mod patches;
+pub mod rule;
 pub mod winograd;

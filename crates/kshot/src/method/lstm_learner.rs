@@ -16,12 +16,10 @@
 //!
 //! Deviations: none known beyond the sizes of `conv4` (the paper has 32 filters: `--filters 32`).
 
-mod cell;
-
+use kshot_kernels::{RuleInputs, UpdateRule};
 use rand::RngExt;
 use rayon::prelude::*;
 
-use self::cell::{CHUNK, Cell, CellGradients, State};
 use super::fast::{self, Adapted, Lesson, Model, Rule};
 use super::maml::{INNER_STEPS, Steps, TEST_STEPS};
 use super::{Family, MethodRequest, MethodSpec, Preset};
@@ -162,9 +160,42 @@ struct LstmLearner {
     input: [usize; 2],
 }
 
-/// The losses and gradients of a descent, step by step, and where it ends.
+/// What a descent met at one step.
+struct Met {
+    loss: f32,
+    gradient: Vec<f32>,
+    /// The gradient preprocessed, `[2, coordinates]`.
+    inputs: Vec<f32>,
+}
+
+impl Met {
+    fn new(loss: f32, gradient: Vec<f32>) -> Self {
+        let n = gradient.len();
+        let mut inputs = vec![0.0; 2 * n];
+        let (logs, signs) = inputs.split_at_mut(n);
+        (logs, signs, gradient.as_slice())
+            .into_par_iter()
+            .with_min_len(1024)
+            .for_each(|(log, sign, gradient)| (*log, *sign) = preprocess(*gradient));
+        Self {
+            loss,
+            gradient,
+            inputs,
+        }
+    }
+
+    fn told(&self) -> RuleInputs<'_> {
+        RuleInputs {
+            shared: preprocess(self.loss).into(),
+            inputs: &self.inputs,
+            gradient: &self.gradient,
+        }
+    }
+}
+
+/// What a descent met, step by step, and where it ends.
 struct Descended {
-    met: Vec<(f32, Vec<f32>)>,
+    met: Vec<Met>,
     end: Weights,
     statistics: Vec<BatchStatistics>,
 }
@@ -232,9 +263,9 @@ impl Rule for LstmLearner {
 }
 
 impl LstmLearner {
-    fn cell<'a>(&self, model: &'a Model) -> Cell<'a> {
+    fn rule<'a>(&self, model: &'a Model) -> UpdateRule<'a> {
         let gate = |[weight, bias]: [usize; 2]| (model.value(weight), model.value(bias)[0]);
-        Cell {
+        UpdateRule {
             units: self.units,
             weight: model.value(self.weight),
             bias: model.value(self.bias),
@@ -245,13 +276,9 @@ impl LstmLearner {
 
     /// The rule's steps on the support set of one task.
     fn descend(&self, model: &Model, support: &Batch<'_>, steps: usize) -> Descended {
-        let cell = self.cell(model);
+        let rule = self.rule(model);
         let start = model.start();
-        let theta = start.concat();
-        let mut states: Vec<State> = theta
-            .chunks(CHUNK)
-            .map(|chunk| State::new(chunk, self.units))
-            .collect();
+        let mut state = rule.start(&start.concat());
         let mut found = Descended {
             met: Vec::with_capacity(steps),
             end: Weights::new(start, 1),
@@ -260,63 +287,50 @@ impl LstmLearner {
         for _ in 0..steps {
             let here = model.network.gradient(&found.end, support, false);
             fold(&mut found.statistics, here.statistics);
-            let gradient = here.gradient.into_values().concat();
-            let loss = here.losses[0];
-            states
-                .par_iter_mut()
-                .zip(gradient.par_chunks(CHUNK))
-                .for_each(|(state, gradient)| cell.step(state, loss, gradient));
-            let mut moved = states.iter().flat_map(|state| &state.theta);
-            for value in found.end.values_mut().iter_mut().flatten() {
-                if let Some(moved) = moved.next() {
-                    *value = *moved;
-                }
-            }
-            found.met.push((loss, gradient));
+            let met = Met::new(here.losses[0], here.gradient.into_values().concat());
+            rule.step(&mut state, met.told());
+            let values = found.end.values_mut().iter_mut().flatten();
+            values
+                .zip(state.theta())
+                .for_each(|(value, moved)| *value = moved);
+            found.met.push(met);
         }
         found
     }
 
     /// Gradients of rule and starting point, for the gradient `slope` of the query loss where the descent ended.
-    fn gradients(&self, model: &Model, met: &[(f32, Vec<f32>)], slope: &Weights) -> Vec<(usize, Vec<f32>)> {
-        let cell = self.cell(model);
+    fn gradients(&self, model: &Model, met: &[Met], slope: &Weights) -> Vec<(usize, Vec<f32>)> {
+        let told: Vec<RuleInputs<'_>> = met.iter().map(Met::told).collect();
         let theta = model.start().concat();
-        let slope = slope.values().concat();
-        let parts: Vec<(CellGradients, Vec<f32>)> = theta
-            .par_chunks(CHUNK)
-            .zip(slope.par_chunks(CHUNK))
-            .enumerate()
-            .map(|(chunk, (theta, slope))| {
-                let first = chunk * CHUNK;
-                let steps: Vec<(f32, &[f32])> = met
-                    .iter()
-                    .map(|(loss, gradient)| (*loss, &gradient[first..first + theta.len()]))
-                    .collect();
-                cell.backward(theta, &steps, slope)
-            })
-            .collect();
-        let mut rule = CellGradients::zeros(self.units);
-        let mut by_theta = Vec::with_capacity(theta.len());
-        for (part, by_chunk) in parts {
-            rule.add(&part);
-            by_theta.extend(by_chunk);
-        }
+        let found = self
+            .rule(model)
+            .gradients(&theta, &told, &slope.values().concat());
         let mut gradients = Vec::new();
-        let mut rest = by_theta.as_slice();
+        let mut rest = found.theta.as_slice();
         for &index in model.weights() {
             let (here, after) = rest.split_at(model.value(index).len());
             gradients.push((index, here.to_vec()));
             rest = after;
         }
         gradients.extend([
-            (self.weight, rule.weight),
-            (self.bias, rule.bias),
-            (self.forget[0], rule.forget.0),
-            (self.forget[1], vec![rule.forget.1]),
-            (self.input[0], rule.input.0),
-            (self.input[1], vec![rule.input.1]),
+            (self.weight, found.weight),
+            (self.bias, found.bias),
+            (self.forget[0], found.forget.0),
+            (self.forget[1], vec![found.forget.1]),
+            (self.input[0], found.input.0),
+            (self.input[1], vec![found.input.1]),
         ]);
         gradients
+    }
+}
+
+/// (log|x| / 10, sign x) where |x| ≥ e⁻¹⁰, (−1, e¹⁰ x) elsewhere (Andrychowicz et al. 2016, appendix A).
+fn preprocess(x: f32) -> (f32, f32) {
+    const P: f32 = 10.0;
+    if x.abs() >= (-P).exp() {
+        (x.abs().ln() / P, x.signum())
+    } else {
+        (-1.0, P.exp() * x)
     }
 }
 
@@ -348,5 +362,18 @@ fn clip(gradients: &mut [(usize, Vec<f32>)], length: f32) {
     if length > 0.0 && found > length {
         let values = gradients.iter_mut().flat_map(|(_, values)| values);
         values.for_each(|value| *value *= length / found);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::preprocess;
+
+    #[test]
+    fn small_numbers_are_stretched_and_large_ones_compressed() {
+        assert_eq!(preprocess(0.0), (-1.0, 0.0));
+        assert_eq!(preprocess(-1.0), (0.0, -1.0));
+        let (log, sign) = preprocess(std::f32::consts::E);
+        assert!((log - 0.1).abs() < 1e-7 && sign == 1.0);
     }
 }
