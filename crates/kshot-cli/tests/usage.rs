@@ -117,6 +117,37 @@ fn the_norm_policy_changes_scores_and_is_printed() {
 }
 
 #[test]
+fn episodes_of_one_alphabet_are_a_protocol_of_their_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    succeed(&mut tiny_training(&run));
+    let eval = |way: &str| {
+        let mut command = kshot();
+        command.arg("eval").arg(&run);
+        command.args([
+            "--protocol",
+            "alphabet",
+            "--way",
+            way,
+            "--episodes",
+            "8",
+            "--json",
+        ]);
+        command
+    };
+    let record = json(&succeed(&mut eval("5")).stdout);
+    assert_eq!(
+        (&record["protocol"], &record["way"]),
+        (&"alphabet".into(), &5.into())
+    );
+    let error = fail(&mut eval("60"), 1);
+    assert!(
+        error.contains("within one alphabet") && error.contains("60"),
+        "{error}"
+    );
+}
+
+#[test]
 fn the_configuration_file_gives_settings_and_flags_win() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));

@@ -30,7 +30,7 @@ pub struct Record {
     pub split: String,
     /// How the classes are divided into parts: `official`.
     pub partition: String,
-    /// `episodes`, `lake` or `presentations`.
+    /// `episodes`, `alphabet`, `lake` or `presentations`.
     pub protocol: String,
     /// Whose statistics normalised.
     pub norm: Norm,
@@ -73,6 +73,8 @@ pub struct Evaluation {
     pub seed: u64,
     /// Whose statistics normalise.
     pub norm: Norm,
+    /// Each episode from one alphabet, as in Lake's benchmark: its characters are harder to tell apart.
+    pub within_group: bool,
 }
 
 impl Evaluation {
@@ -90,7 +92,17 @@ impl Evaluation {
             episodes: settings.core.integer("test-episodes") as u64,
             seed: settings.seed(),
             norm: settings.norm(),
+            within_group: false,
         })
+    }
+
+    /// The same with each episode from one alphabet.
+    #[must_use]
+    pub fn within_groups(self) -> Self {
+        Self {
+            within_group: true,
+            ..self
+        }
     }
 
     /// The source of its episodes.
@@ -105,7 +117,7 @@ impl Evaluation {
             self.part,
             tasks,
             seed,
-            false,
+            self.within_group,
             Augment::default(),
         )?)
     }
@@ -134,7 +146,7 @@ impl Evaluation {
             data: self.dataset.name().to_owned(),
             split: self.part.name().to_owned(),
             partition: self.dataset.partition().to_owned(),
-            protocol: "episodes".to_owned(),
+            protocol: if self.within_group { "alphabet" } else { "episodes" }.to_owned(),
             norm: self.norm,
             way: *self.tasks.n_way.end(),
             shot: *self.tasks.n_shot.end(),

@@ -75,10 +75,10 @@ pub fn command() -> Command {
         .arg(
             Arg::new("protocol")
                 .long("protocol")
-                .value_parser(PossibleValuesParser::new(["episodes", "lake", "presentations", "classifier"]))
+                .value_parser(PossibleValuesParser::new(["episodes", "alphabet", "lake", "presentations", "classifier"]))
                 .default_value("episodes")
                 .help(
-                    "episodes drawn from a dataset, Lake's 20 fixed one-shot runs (needs --data-dir), accuracy by the \
+                    "episodes drawn from a dataset, each from one alphabet of it, Lake's 20 fixed one-shot runs (needs --data-dir), accuracy by the \
                      n-th presentation of a class in a sequence of images that are named before their label is shown, or \
                      how far the probabilities of `kshot classify` can be believed, with as many unknown classes",
                 ),
@@ -114,7 +114,10 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     }
     let dataset = common::open_dataset(&settings)?;
     let learner = learner(matches, &settings, &runs, dataset.shape())?;
-    let evaluation = Evaluation::of(&settings, dataset, part)?;
+    let mut evaluation = Evaluation::of(&settings, dataset, part)?;
+    if protocol == "alphabet" {
+        evaluation = evaluation.within_groups();
+    }
     let interrupt = Interrupt::listen()?;
     if protocol == "presentations" {
         return presentations(matches, &evaluation, learner.as_ref(), &interrupt);
@@ -333,12 +336,17 @@ pub fn evaluate(
 /// The record in words.
 pub fn print(record: &Record) {
     println!(
-        "{} ({}), {} {}:{}, {}-way {}-shot, norm {}: {:.2} ± {:.2} % over {} episodes ({:.0} per second, seed {})",
+        "{} ({}), {} {}:{}{}, {}-way {}-shot, norm {}: {:.2} ± {:.2} % over {} episodes ({:.0} per second, seed {})",
         record.method,
         record.encoder,
         record.data,
         record.partition,
         record.split,
+        if record.protocol == "alphabet" {
+            " within one alphabet"
+        } else {
+            ""
+        },
         record.way,
         record.shot,
         record.norm,

@@ -122,6 +122,7 @@ pub fn report(
         episodes,
         seed: 1,
         norm,
+        within_group: false,
     };
     let (record, kept) = evaluation.run(learner.as_ref(), Kept::of, |_| true).unwrap();
     let findings = Findings::of(&kept);
