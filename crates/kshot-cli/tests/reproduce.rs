@@ -131,6 +131,29 @@ fn the_table_has_the_published_numbers_and_ours_under_both_protocols() {
 }
 
 #[test]
+fn without_training_only_what_is_trained_is_tested() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let mut command = reproduce(&made().data(), &out, SCALE);
+    let output = succeed(command.args(["--no-training", "--json"]));
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["finished"], false);
+    let rows = json["rows"].as_array().unwrap();
+    assert!(rows.iter().all(|row| row["status"] == "untrained"), "{rows:?}");
+    let notes = json["notes"].to_string();
+    assert!(
+        notes.contains("Train them with: kshot reproduce --method siamese"),
+        "{notes}"
+    );
+    assert!(!notes.contains("no-training"), "{notes}");
+    let files: Vec<_> = std::fs::read_dir(&out)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(files.len(), 3, "the table in its three forms: {files:?}");
+}
+
+#[test]
 fn each_number_is_what_its_command_gives() {
     let rows = made().json["rows"].as_array().unwrap();
     let strict = |column: &str| {

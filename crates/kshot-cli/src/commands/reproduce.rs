@@ -59,6 +59,10 @@ pub fn command() -> Command {
                 .allow_negative_numbers(true)
                 .help("share of the planned episodes, to try it out; the table says so"),
         )
+        .arg(common::switch(
+            "no-training",
+            "train nothing: test what is trained to its end, and write the table",
+        ))
         .arg(common::switch("list", "print the plan and how far it is"))
         .arg(common::data_dir_flag())
         .arg(common::threads_flag())
@@ -85,11 +89,15 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     if begun.iter().any(|state| state.begun) {
         eprintln!("going on in {}", plan.folder.display());
     }
-    let mut runner = Runner::new(&plan, interrupt, budget);
+    let trains = !matches.get_flag("no-training");
+    let mut runner = Runner::new(&plan, interrupt, budget, trains);
     let end = runner.work();
     let mut notes = runner.notes.clone();
     notes.extend(match &end {
         Ok(End::Complete) => None,
+        Ok(End::Untrained) => Some(format!(
+            "Some trainings are not at their end. Train them with: {again}"
+        )),
         Ok(End::Stopped) => Some(format!("Stopped before its end. Go on with: {again}")),
         Ok(End::Budget) => Some(format!(
             "The budget of {} minutes was used up before the plan's end. Go on with: {again}",

@@ -35,6 +35,8 @@ pub enum End {
     Stopped,
     /// The budget.
     Budget,
+    /// Everything that may be trained is tested; the rest was not to be trained.
+    Untrained,
 }
 
 /// Makes what the plan lacks.
@@ -42,6 +44,8 @@ pub struct Runner<'a> {
     plan: &'a Plan,
     interrupt: Interrupt,
     deadline: Option<Instant>,
+    /// Whether what isn't trained to its end is trained.
+    trains: bool,
     datasets: HashMap<String, Arc<dyn Dataset>>,
     /// Whether Lake's runs are not where the data are.
     without_lake: bool,
@@ -52,12 +56,13 @@ pub struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    /// `budget` in minutes from now.
-    pub fn new(plan: &'a Plan, interrupt: Interrupt, budget: Option<f64>) -> Self {
+    /// `budget` in minutes from now; without `trains` only what is trained already is tested.
+    pub fn new(plan: &'a Plan, interrupt: Interrupt, budget: Option<f64>, trains: bool) -> Self {
         Self {
             plan,
             interrupt,
             deadline: budget.map(|minutes| Instant::now() + Duration::from_secs_f64(60.0 * minutes)),
+            trains,
             datasets: HashMap::new(),
             without_lake: false,
             broken: Vec::new(),
@@ -68,8 +73,8 @@ impl<'a> Runner<'a> {
     /// Trains and tests until all is there, a signal comes or the budget is used up.
     pub fn work(&mut self) -> Result<End> {
         match self.deadline {
-            None => self.one_by_one(),
-            Some(deadline) => self.in_turns(deadline),
+            Some(deadline) if self.trains => self.in_turns(deadline),
+            _ => self.one_by_one(),
         }
     }
 
@@ -93,6 +98,11 @@ impl<'a> Runner<'a> {
                 return Ok(End::Stopped);
             }
             super::write(&self.plan.folder, &Table::gather(self.plan, self.notes.clone())?)?;
+        }
+        for run in self.plan.selected() {
+            if run.state()?.ended.is_none() {
+                return Ok(End::Untrained);
+            }
         }
         Ok(End::Complete)
     }
@@ -186,7 +196,7 @@ impl<'a> Runner<'a> {
     /// Trains `run` to its end, or for a turn that ends at a given moment at the latest.
     fn train(&mut self, run: &Run, turn: Option<(Duration, Instant)>) -> Result<()> {
         let state = run.state()?;
-        if state.ended.is_some() || self.is_broken(run) || self.interrupt.requested() {
+        if !self.trains || state.ended.is_some() || self.is_broken(run) || self.interrupt.requested() {
             return Ok(());
         }
         eprintln!(
