@@ -11,6 +11,7 @@
 //! | [`join_forward`], [`join_backward`] | the end of a residual block: sum, leaky ReLU, pool |
 //! | [`pairs_forward`], [`pairs_backward`], [`pairs_infer`] | norm, ReLU and pool over all pairs of two sets of maps |
 //! | [`CoordinateLstm`], [`CoordinateMlp`] | small networks with shared weights on each of many coordinates, and their gradients |
+//! | [`UpdateRule`] | a recurrent rule that moves each of many coordinates by its own gradient, and its gradients |
 //! | [`tangent_forward`], [`tangent_backward`] | directional derivative and its gradients: Hessian-vector products |
 //!
 //! ```
