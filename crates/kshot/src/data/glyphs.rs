@@ -157,6 +157,30 @@ fn open(request: &OpenRequest) -> Result<Box<dyn Dataset>, DataError> {
     }))
 }
 
+/// The dataset with so many training alphabets and all else as it is by default, for images of this shape.
+///
+/// # Errors
+/// A shape that it doesn't have.
+pub(super) fn training(
+    alphabets: usize,
+    seed: u64,
+    shape: ImageShape,
+) -> Result<Box<dyn Dataset>, DataError> {
+    let given = [("alphabets".to_owned(), alphabets.to_string())].into();
+    open(&OpenRequest {
+        argument: String::new(),
+        data_dir: None,
+        partition: SPEC.partitions[0].to_owned(),
+        image_size: Some(shape.height),
+        channels: Some(shape.channels),
+        seed,
+        options: SPEC.options(&given).map_err(|error| DataError::Option {
+            dataset: SPEC.name.to_owned(),
+            problem: error.to_string(),
+        })?,
+    })
+}
+
 impl Alphabets {
     fn new(seed: u64, first: u64, n: u64, drawers: usize) -> Self {
         let mut table = ClassTable::new();

@@ -7,6 +7,7 @@ mod archive;
 mod cache;
 mod error;
 mod fetch;
+mod mixed;
 mod partition;
 pub(crate) mod pixels;
 pub mod places;

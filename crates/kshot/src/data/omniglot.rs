@@ -20,7 +20,8 @@
 //!   Lake's for validation, the 10 of the runs for the test. Rotated classes in training only.
 //!
 //! With `train-on = trainval` the validation classes are trained on as well, as papers do for their final model. They
-//! stay the validation part, which then says nothing about new classes.
+//! stay the validation part, which then says nothing about new classes. `generated-alphabets` adds alphabets of the
+//! [`glyphs`] dataset to the training part.
 
 mod drawing;
 mod drawings;
@@ -31,8 +32,9 @@ mod split;
 mod split_file;
 
 use super::cache::PixelCache;
+use super::mixed::Mixed;
 use super::registry::{DatasetSpec, OpenRequest};
-use super::{Class, ClassTable, DataError, Dataset, ImageShape, Part, pixels, places};
+use super::{Class, ClassTable, DataError, Dataset, ImageShape, Part, glyphs, pixels, places};
 use crate::options::{OptionKind, OptionSpec};
 use drawings::Drawings;
 use split::{Choice, Turned};
@@ -58,13 +60,14 @@ pub static SPEC: DatasetSpec = DatasetSpec {
             default: "train",
             help: "trainval trains on the validation classes as well, as papers do for their final model",
         },
+        OptionSpec {
+            name: "generated-alphabets",
+            kind: OptionKind::Integer(0, 20_000),
+            default: "0",
+            help: "alphabets of glyphs, upright, that are trained on beside Omniglot's",
+        },
     ],
-    open: |request| {
-        Ok(Box::new(Omniglot::open(
-            request,
-            &PixelCache::from_environment(),
-        )?))
-    },
+    open: |request| open(request, &PixelCache::from_environment()),
     fetch: Some(fetch::fetch),
 };
 
@@ -77,6 +80,18 @@ struct Omniglot {
     shape: ImageShape,
     drawings: Drawings,
     parts: [(ClassTable, Vec<Turned>); 3],
+}
+
+/// Omniglot, with generated alphabets where these are asked for.
+fn open(request: &OpenRequest, cache: &PixelCache) -> Result<Box<dyn Dataset>, DataError> {
+    let omniglot = Box::new(Omniglot::open(request, cache)?);
+    let alphabets = request.options.integer("generated-alphabets");
+    if alphabets == 0 {
+        return Ok(omniglot);
+    }
+    let shape = omniglot.shape;
+    let generated = glyphs::training(alphabets, request.seed, shape)?;
+    Ok(Box::new(Mixed::new(omniglot, generated)))
 }
 
 impl Omniglot {

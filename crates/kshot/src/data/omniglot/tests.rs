@@ -408,3 +408,48 @@ fn what_is_missing_or_out_of_range_is_said() {
         "omniglot: an image of 28x28x1 takes 784 values, not 783"
     );
 }
+
+#[test]
+fn generated_alphabets_are_training_classes_beside_its_own() {
+    let (data, cache) = tiny();
+    let cache = PixelCache::at(cache.path());
+    let request = |count: &str| {
+        let given = [("generated-alphabets".to_owned(), count.to_owned())].into();
+        OpenRequest {
+            argument: String::new(),
+            data_dir: Some(data.path().to_owned()),
+            partition: "official".to_owned(),
+            image_size: Some(28),
+            channels: Some(1),
+            seed: 1,
+            options: Options::resolve(SPEC.options, &given).unwrap(),
+        }
+    };
+    let (plain, mixed) = (
+        super::open(&request("0"), &cache).unwrap(),
+        super::open(&request("2"), &cache).unwrap(),
+    );
+    for part in [Part::Val, Part::Test] {
+        assert_eq!(mixed.classes(part).classes(), plain.classes(part).classes());
+    }
+    let (own, all) = (plain.classes(Part::Train), mixed.classes(Part::Train));
+    assert_eq!(all.groups().len(), own.groups().len() + 2);
+    assert_eq!(all.classes()[..own.len()], *own.classes());
+    assert!(all.classes()[own.len()].name.starts_with("alphabet"));
+    let read = |dataset: &dyn Dataset, class: usize| {
+        let mut pixels = vec![0.5; dataset.shape().len()];
+        dataset.read(Part::Train, class, 1, &mut pixels).unwrap();
+        pixels
+    };
+    for class in [0, own.len() - 1] {
+        assert_eq!(read(mixed.as_ref(), class), read(plain.as_ref(), class));
+    }
+    let generated = glyphs::training(2, 1, plain.shape()).unwrap();
+    let last = all.len() - 1;
+    assert_eq!(
+        read(mixed.as_ref(), last),
+        read(generated.as_ref(), last - own.len())
+    );
+    let mut pixels = vec![0.0; 784];
+    assert!(mixed.read(Part::Train, all.len(), 0, &mut pixels).is_err());
+}
