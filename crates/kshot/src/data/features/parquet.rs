@@ -78,11 +78,11 @@ impl Table {
 
     /// The column of the labels.
     fn label(&self) -> Result<usize, String> {
-        let named = |wanted: &&str| {
+        let named = |wanted: &&'static str| {
             self.columns()
                 .find(|(_, column)| is_plain(column) && top(column) == *wanted)
         };
-        let found = LABELS.iter().find_map(|name| named(&name));
+        let found = LABELS.iter().find_map(named);
         found.map(|(index, _)| index).ok_or_else(|| {
             format!(
                 "no column called {}; there are {}",
@@ -94,12 +94,12 @@ impl Table {
 
     /// The column of lists that holds the features, if there is one.
     fn list(&self, label: usize) -> Option<usize> {
-        let named = |wanted: &&str| {
+        let named = |wanted: &&'static str| {
             let is_it = |column: &ColumnDescriptor| column.max_rep_level() == 1 && top(column) == *wanted;
             self.columns()
                 .find(|&(index, column)| index != label && is_it(column))
         };
-        let found = FEATURES.iter().find_map(|name| named(&name));
+        let found = FEATURES.iter().find_map(named);
         found.map(|(index, _)| index)
     }
 

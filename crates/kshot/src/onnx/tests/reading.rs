@@ -364,3 +364,17 @@ fn no_damage_to_a_file_is_more_than_an_error() {
         }
     }
 }
+
+/// Written by `bench/reference/onnx_models.py`; what is expected is what onnxruntime gives.
+#[test]
+fn models_that_pytorch_exported_give_what_they_give_elsewhere() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/onnx");
+    let path = golden.join("expected.safetensors");
+    let expected = named::from_bytes(&fs::read(&path).unwrap(), &path).unwrap();
+    let values = |name: &str| &expected.iter().find(|array| array.name == name).unwrap().values;
+    for name in ["resnet", "vit"] {
+        let file = OnnxFile::open(&golden.join(format!("{name}.onnx"))).unwrap();
+        let found = Session::open(&file).unwrap().embed(values("images")).unwrap();
+        close(&found, values(name));
+    }
+}
