@@ -12,7 +12,7 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    end_quietly_with_the_reader();
+    quiet_panics();
     match commands::run(arguments::command().get_matches()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -22,14 +22,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ends the process without a word when who reads its output has gone, as in `kshot methods | head`.
-fn end_quietly_with_the_reader() {
+/// Ends the process without a word when who reads its output has gone, as in `kshot methods | head`, and says nothing of
+/// panics that become errors.
+fn quiet_panics() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let message = panic.payload_as_str().unwrap_or_default();
         if message.starts_with("failed printing to stdout") && message.contains("Broken pipe") {
             std::process::exit(0);
         }
-        usual(panic);
+        if !kshot::foreign::is_guarded() {
+            usual(panic);
+        }
     }));
 }

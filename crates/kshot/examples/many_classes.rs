@@ -95,6 +95,7 @@ fn untrained() -> Result<Trained, kshot::Error> {
         settings: settings.layer(),
         image,
         weights: named::from_parameters(learner.parameters(), &learner.read(), ""),
+        encoder: None,
         card: String::new(),
         prototypes: None,
     };

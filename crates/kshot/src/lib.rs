@@ -13,6 +13,7 @@ pub mod episode;
 pub mod error;
 pub mod eval;
 mod files;
+pub mod foreign;
 pub mod import;
 pub mod inner;
 pub mod lake;

@@ -1,6 +1,7 @@
 //! A learner from settings: the encoder and the method that they name, with fresh or given weights.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::data::ImageShape;
 use crate::encoder::EncoderRequest;
@@ -19,11 +20,20 @@ const INIT: u64 = 0x1717;
 /// # Errors
 /// An encoder or method that can't be made so.
 pub fn fresh(settings: &Settings, image: ImageShape) -> Result<Box<dyn Learner>, Error> {
+    build(settings, image, None)
+}
+
+fn build(
+    settings: &Settings,
+    image: ImageShape,
+    external: Option<&Arc<[u8]>>,
+) -> Result<Box<dyn Learner>, Error> {
     let device = device::find(settings.core.text("device"))?;
     let mut rng = random::stream(settings.seed(), &[INIT]);
     let request = EncoderRequest {
         image,
         options: &settings.encoder_options,
+        external,
         device: &device,
     };
     let built = (settings.encoder.build)(&request, &mut rng)?;
@@ -49,7 +59,21 @@ pub fn with_weights(
     weights: &[Named],
     path: &Path,
 ) -> Result<Box<dyn Learner>, Error> {
-    let mut learner = fresh(settings, image)?;
+    with_encoder(settings, image, weights, None, path)
+}
+
+/// As [`with_weights`], with an encoder that came along in a file of its own (see [`crate::encoder::External`]).
+///
+/// # Errors
+/// As [`with_weights`].
+pub fn with_encoder(
+    settings: &Settings,
+    image: ImageShape,
+    weights: &[Named],
+    encoder: Option<&Arc<[u8]>>,
+    path: &Path,
+) -> Result<Box<dyn Learner>, Error> {
+    let mut learner = build(settings, image, encoder)?;
     let values = named::to_parameters(learner.parameters(), weights, "", path, learner.device())?;
     learner.write(&values);
     Ok(learner)

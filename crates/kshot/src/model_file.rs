@@ -2,9 +2,11 @@
 //!
 //! The header's one entry of metadata, `kshot`, is a JSON object: the format's number, the model's name, every setting
 //! of its training but the places of files, the images that it takes, a card (Markdown), and the classes of the array
-//! `prototypes` where there is one. Anything that reads safetensors reads the arrays; nothing in it is executed.
+//! `prototypes` where there is one. An encoder that is not made of weights (an ONNX file) is the array of bytes
+//! `encoder.onnx`. Anything that reads safetensors reads the arrays; nothing in it is executed.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,7 @@ use crate::settings::{Layer, Settings};
 const KEY: &str = "kshot";
 const FORMAT: u32 = 1;
 const PROTOTYPES: &str = "prototypes";
+const ENCODER: &str = "encoder.onnx";
 /// Most values that an image of a model may have.
 const MAX_IMAGE: usize = 1024 * 1024 * 3;
 /// Settings that say where files lie, which is nobody's business elsewhere.
@@ -34,6 +37,8 @@ pub struct ModelFile {
     pub image: ImageShape,
     /// Its weights.
     pub weights: Vec<Named>,
+    /// The ONNX file that its encoder is, where that isn't among the weights.
+    pub encoder: Option<Arc<[u8]>>,
     /// What it was trained on and how, what was measured, where it ends: Markdown, or empty.
     pub card: String,
     /// Prototypes of classes, where some were enrolled.
@@ -65,9 +70,17 @@ impl ModelFile {
     /// The model of a checkpoint, called `name`.
     ///
     /// # Errors
-    /// A checkpoint from before the size of its images was noted.
+    /// A checkpoint from before the size of its images was noted, and an encoder's own file that can't be read.
     pub fn from_checkpoint(name: &str, checkpoint: Checkpoint, path: &Path) -> Result<Self, Error> {
         let mut settings = checkpoint.settings;
+        let resolved = Settings::resolve(&[&settings])?;
+        let external = resolved.encoder.external.as_ref();
+        let encoder = external
+            .map(|external| (external.bytes)(&resolved.encoder_options))
+            .transpose()?;
+        if let Some(external) = external {
+            settings.remove(external.option);
+        }
         settings.retain(|name, _| !PLACES.contains(&name.as_str()));
         // A folder's path is a place too; what matters of it is that it was one.
         if let Some(data) = settings.get_mut("data")
@@ -87,6 +100,7 @@ impl ModelFile {
             settings,
             image: ImageShape::square(side, channels),
             weights: checkpoint.weights,
+            encoder,
             card: String::new(),
             prototypes: None,
         })
@@ -118,7 +132,8 @@ impl ModelFile {
                 values: values.clone(),
             });
         }
-        named::to_described_bytes(&arrays, Some((KEY, &header)), path)
+        let encoder = self.encoder.as_deref().map(|bytes| (ENCODER, bytes));
+        named::to_described_bytes(&arrays, Some((KEY, &header)), encoder, path)
     }
 
     /// Writes the file, as a whole or not at all.
@@ -184,6 +199,7 @@ impl ModelFile {
             settings: header.settings,
             image: header.image,
             weights,
+            encoder: named::file(bytes, ENCODER, path)?.map(Arc::from),
             card: header.card,
             prototypes,
         })
@@ -213,6 +229,7 @@ mod tests {
                 shape: vec![2, 2],
                 values: vec![1.0, 2.0, 3.0, -0.5],
             }],
+            encoder: Some(b"an ONNX file".as_slice().into()),
             card: "# Tiny".to_owned(),
             prototypes: Some(Prototypes {
                 classes: vec!["a".to_owned(), "b".to_owned()],

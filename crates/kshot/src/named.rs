@@ -72,17 +72,18 @@ pub fn on_device(values: &[f32], device: &Device) -> Tensor<1> {
 /// # Errors
 /// Two arrays of one name, or an array whose shape doesn't match its length.
 pub fn to_bytes(arrays: &[Named], path: &Path) -> Result<Vec<u8>, Error> {
-    to_described_bytes(arrays, None, path)
+    to_described_bytes(arrays, None, None, path)
 }
 
-/// As [`to_bytes`], with one entry (key and text) of metadata in the file's header. There is one at most, since several
-/// would be written in no fixed order.
+/// As [`to_bytes`], with one entry (key and text) of metadata in the file's header, and a file (name and content) as an array
+/// of bytes. There is one entry at most, since several would be written in no fixed order.
 ///
 /// # Errors
 /// As [`to_bytes`].
 pub fn to_described_bytes(
     arrays: &[Named],
     description: Option<(&str, &str)>,
+    file: Option<(&str, &[u8])>,
     path: &Path,
 ) -> Result<Vec<u8>, Error> {
     let problem = |error: safetensors::SafeTensorError| Error::Checkpoint {
@@ -104,6 +105,10 @@ pub fn to_described_bytes(
         let view = TensorView::new(Dtype::F32, array.shape.clone(), bytes).map_err(problem)?;
         views.push((array.name.as_str(), view));
     }
+    if let Some((name, content)) = file {
+        let view = TensorView::new(Dtype::U8, vec![content.len()], content).map_err(problem)?;
+        views.push((name, view));
+    }
     let metadata = description.map(|(key, text)| HashMap::from([(key.to_owned(), text.to_owned())]));
     safetensors::serialize(views, metadata).map_err(problem)
 }
@@ -123,7 +128,22 @@ pub fn description(bytes: &[u8], key: &str, path: &Path) -> Result<Option<String
         .and_then(|entries| entries.get(key).cloned()))
 }
 
-/// The arrays of a safetensors file.
+/// The file that an array of bytes called `name` is, if there is one.
+///
+/// # Errors
+/// Bytes that are not a safetensors file.
+pub fn file<'a>(bytes: &'a [u8], name: &str, path: &Path) -> Result<Option<&'a [u8]>, Error> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| Error::Checkpoint {
+        path: path.to_owned(),
+        problem: format!("not a readable safetensors file ({error})"),
+    })?;
+    let view = file.tensor(name).ok();
+    Ok(view
+        .filter(|view| view.dtype() == Dtype::U8)
+        .map(|view| view.data()))
+}
+
+/// The arrays of a safetensors file, but for those of bytes, which are files (see [`file`]).
 ///
 /// # Errors
 /// Bytes that are not such a file, or an array of another number type.
@@ -136,6 +156,9 @@ pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Vec<Named>, Error> {
         .map_err(|error| damaged(format!("not a readable safetensors file ({error})")))?;
     let mut arrays = Vec::with_capacity(file.len());
     for (name, view) in file.tensors() {
+        if view.dtype() == Dtype::U8 {
+            continue;
+        }
         if view.dtype() != Dtype::F32 {
             return Err(damaged(format!(
                 "array `{name}` holds {:?}, expected F32",

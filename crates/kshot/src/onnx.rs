@@ -1,10 +1,21 @@
-//! A trained encoder as an ONNX file, for programs that know nothing of kshot: `images` `[n, height, width, channels]` in, as
-//! kshot takes them, `embeddings` `[n, features]` out, under running statistics.
+//! ONNX files: a trained encoder as one, and the image models of other programs as encoders.
 //!
-//! The messages are those of the format's `onnx.proto` that an encoder needs, with their field numbers.
+//! [`encoder`] writes for programs that know nothing of kshot: `images` `[n, height, width, channels]` in, as kshot takes them,
+//! `embeddings` `[n, features]` out, under running statistics. An [`OnnxFile`] is one that any program wrote, and a [`Session`]
+//! computes it (feature `onnx`).
+
+#[cfg(not(feature = "onnx"))]
+mod absent;
+mod description;
+#[cfg(feature = "onnx")]
+mod engine;
+mod file;
+mod messages;
+mod session;
 
 use prost::Message;
 
+use crate::classifier::Input;
 use crate::data::ImageShape;
 use crate::device;
 use crate::encoder::EncoderRequest;
@@ -15,21 +26,33 @@ use crate::named::Named;
 use crate::ops::conv_block::{Activation, EPSILON};
 use crate::parameters;
 use crate::random;
+use crate::settings::Settings;
+use messages::{Attribute, Constant, Entry, FLOAT, GraphMessage, Model, Node, OperatorSet, ValueInfo};
+
+use file::KEY;
+
+pub use description::{Description, Distance, Layout};
+pub use file::OnnxFile;
+pub use session::Session;
 
 /// Version of the format and of its operators.
 const IR_VERSION: i64 = 8;
 const OPERATORS: i64 = 13;
 
-/// The bytes of an ONNX file of `file`'s encoder.
+/// The bytes of an ONNX file of `file`'s encoder, with its [`Description`] among them.
 ///
 /// # Errors
 /// An encoder that isn't a chain of blocks and dense layers, and weights that don't fit it.
 pub fn encoder(file: &ModelFile) -> Result<Vec<u8>, Error> {
+    if let Some(bytes) = &file.encoder {
+        return Ok(bytes.to_vec());
+    }
     let settings = file.resolve()?;
     let device = device::find("flex")?;
     let request = EncoderRequest {
         image: file.image,
         options: &settings.encoder_options,
+        external: None,
         device: &device,
     };
     let built = (settings.encoder.build)(&request, &mut random::stream(0, &[]))?;
@@ -75,8 +98,31 @@ pub fn encoder(file: &ModelFile) -> Result<Vec<u8>, Error> {
         }
     }
     graph.flatten();
-    let features = built.maps.len();
-    Ok(graph.finish(&file.name, file.image, features).encode_to_vec())
+    let mut model = graph.finish(&file.name, file.image, built.maps.len());
+    model.metadata = vec![Entry {
+        key: KEY.to_owned(),
+        value: description(&settings, file.image).to_text()?,
+    }];
+    Ok(model.encode_to_vec())
+}
+
+/// What the written file says of itself to a reader of ours.
+fn description(settings: &Settings, image: ImageShape) -> Description {
+    let Input { polarity, fit, .. } = Input::of(settings, image);
+    Description {
+        size: Some(image.height),
+        channels: Some(image.channels),
+        layout: Some(Layout::Nhwc),
+        mean: vec![0.0],
+        std: vec![1.0],
+        output: None,
+        fit,
+        polarity,
+        distance: match settings.method_options.text("distance") {
+            "euclidean" => Distance::Euclidean,
+            _ => Distance::Cosine,
+        },
+    }
 }
 
 fn missing() -> Error {
@@ -129,6 +175,7 @@ impl Graph {
             dims: shape.iter().map(|&size| size as i64).collect(),
             data_type: FLOAT,
             floats: values,
+            integers: Vec::new(),
             name: name.clone(),
         });
         name
@@ -225,181 +272,9 @@ impl Graph {
                 domain: String::new(),
                 version: OPERATORS,
             }],
+            metadata: Vec::new(),
         }
     }
-}
-
-/// `TensorProto.DataType.FLOAT`.
-const FLOAT: i32 = 1;
-
-#[derive(Clone, PartialEq, Message)]
-struct Model {
-    #[prost(int64, tag = "1")]
-    ir_version: i64,
-    #[prost(string, tag = "2")]
-    producer_name: String,
-    #[prost(string, tag = "3")]
-    producer_version: String,
-    #[prost(string, tag = "6")]
-    doc: String,
-    #[prost(message, optional, tag = "7")]
-    graph: Option<GraphMessage>,
-    #[prost(message, repeated, tag = "8")]
-    operators: Vec<OperatorSet>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct OperatorSet {
-    #[prost(string, tag = "1")]
-    domain: String,
-    #[prost(int64, tag = "2")]
-    version: i64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct GraphMessage {
-    #[prost(message, repeated, tag = "1")]
-    nodes: Vec<Node>,
-    #[prost(string, tag = "2")]
-    name: String,
-    #[prost(message, repeated, tag = "5")]
-    constants: Vec<Constant>,
-    #[prost(message, repeated, tag = "11")]
-    inputs: Vec<ValueInfo>,
-    #[prost(message, repeated, tag = "12")]
-    outputs: Vec<ValueInfo>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Node {
-    #[prost(string, repeated, tag = "1")]
-    input: Vec<String>,
-    #[prost(string, repeated, tag = "2")]
-    output: Vec<String>,
-    #[prost(string, tag = "3")]
-    name: String,
-    #[prost(string, tag = "4")]
-    operator: String,
-    #[prost(message, repeated, tag = "5")]
-    attributes: Vec<Attribute>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Attribute {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(float, optional, tag = "2")]
-    float: Option<f32>,
-    #[prost(int64, optional, tag = "3")]
-    integer: Option<i64>,
-    #[prost(int64, repeated, packed = "false", tag = "8")]
-    integers: Vec<i64>,
-    /// `AttributeProto.AttributeType`: 1 float, 2 integer, 7 integers.
-    #[prost(int32, tag = "20")]
-    kind: i32,
-}
-
-impl Attribute {
-    fn of_float(name: &str, value: f32) -> Self {
-        Self {
-            name: name.to_owned(),
-            float: Some(value),
-            kind: 1,
-            ..Self::default()
-        }
-    }
-
-    fn of_integer(name: &str, value: i64) -> Self {
-        Self {
-            name: name.to_owned(),
-            integer: Some(value),
-            kind: 2,
-            ..Self::default()
-        }
-    }
-
-    fn of_integers(name: &str, values: Vec<i64>) -> Self {
-        Self {
-            name: name.to_owned(),
-            integers: values,
-            kind: 7,
-            ..Self::default()
-        }
-    }
-}
-
-/// A `TensorProto` of floats.
-#[derive(Clone, PartialEq, Message)]
-struct Constant {
-    #[prost(int64, repeated, packed = "false", tag = "1")]
-    dims: Vec<i64>,
-    #[prost(int32, tag = "2")]
-    data_type: i32,
-    #[prost(float, repeated, tag = "4")]
-    floats: Vec<f32>,
-    #[prost(string, tag = "8")]
-    name: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ValueInfo {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(message, optional, tag = "2")]
-    kind: Option<TypeMessage>,
-}
-
-impl ValueInfo {
-    /// A tensor of any number of rows of these sizes.
-    fn tensor(name: &str, sizes: &[usize]) -> Self {
-        let any = Dimension {
-            value: None,
-            parameter: Some("n".to_owned()),
-        };
-        let sizes = sizes.iter().map(|&size| Dimension {
-            value: Some(size as i64),
-            parameter: None,
-        });
-        Self {
-            name: name.to_owned(),
-            kind: Some(TypeMessage {
-                tensor: Some(TensorType {
-                    element: FLOAT,
-                    shape: Some(Shape {
-                        dimensions: std::iter::once(any).chain(sizes).collect(),
-                    }),
-                }),
-            }),
-        }
-    }
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TypeMessage {
-    #[prost(message, optional, tag = "1")]
-    tensor: Option<TensorType>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TensorType {
-    #[prost(int32, tag = "1")]
-    element: i32,
-    #[prost(message, optional, tag = "2")]
-    shape: Option<Shape>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Shape {
-    #[prost(message, repeated, tag = "1")]
-    dimensions: Vec<Dimension>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Dimension {
-    #[prost(int64, optional, tag = "1")]
-    value: Option<i64>,
-    #[prost(string, optional, tag = "2")]
-    parameter: Option<String>,
 }
 
 #[cfg(test)]

@@ -132,15 +132,25 @@ impl Settings {
     /// How to open the dataset.
     ///
     /// # Errors
-    /// None after [`Settings::resolve`].
+    /// An encoder in a file of its own that can't be read.
     pub fn open_request(&self) -> Result<OpenRequest, Error> {
+        let side = self.number_or_auto("image-size")?;
+        let channels = self.number_or_auto("channels")?;
+        let external = match &self.encoder.external {
+            Some(external) if side.is_none() || channels.is_none() => {
+                Some((external.image)(&self.encoder_options)?)
+            }
+            _ => None,
+        };
         let directory = self.core.text("data-dir");
         Ok(OpenRequest {
             argument: self.dataset_argument.clone(),
             data_dir: (!directory.is_empty()).then(|| PathBuf::from(directory)),
             partition: self.partition().to_owned(),
-            image_size: self.number_or_auto("image-size")?.or(self.encoder.image_size),
-            channels: self.number_or_auto("channels")?,
+            image_size: side
+                .or(external.map(|image| image.height))
+                .or(self.encoder.image_size),
+            channels: channels.or(external.map(|image| image.channels)),
             seed: self.seed(),
             options: self.dataset_options.clone(),
         })

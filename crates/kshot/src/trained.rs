@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::learner::{self, Learner};
 use crate::model_file::ModelFile;
 use crate::norm::Norm;
+use crate::onnx::OnnxFile;
 use crate::settings::Settings;
 use crate::{model, pretrained, run};
 
@@ -30,8 +31,8 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// What stands on a command line: a run folder (its best checkpoint), a checkpoint folder, a model file, or the name
-    /// of a model of this build ([`crate::pretrained`]).
+    /// What stands on a command line: a run folder (its best checkpoint), a checkpoint folder, a model file, an ONNX file
+    /// ([`OnnxFile`]), or the name of a model of this build ([`crate::pretrained`]).
     ///
     /// # Errors
     /// Nothing there, or nothing that can be read.
@@ -49,11 +50,18 @@ impl Trained {
         }
     }
 
-    /// A run folder (its best checkpoint), a checkpoint folder, or a model file.
+    /// A run folder (its best checkpoint), a checkpoint folder, a model file, or an ONNX file.
     ///
     /// # Errors
     /// Nothing there that can be read.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        if path.is_file()
+            && path
+                .extension()
+                .is_some_and(|ending| ending.eq_ignore_ascii_case("onnx"))
+        {
+            return Self::new(OnnxFile::open(path)?.to_model_file(), path);
+        }
         if path.is_file() {
             return Self::new(ModelFile::load(path)?, path);
         }
@@ -80,7 +88,7 @@ impl Trained {
     /// Weights that don't fit the settings.
     pub fn new(file: ModelFile, path: &Path) -> Result<Self, Error> {
         let settings = file.resolve()?;
-        let learner = model::with_weights(&settings, file.image, &file.weights, path)?;
+        let learner = model::with_encoder(&settings, file.image, &file.weights, file.encoder.as_ref(), path)?;
         // What counts is what it computes, not how it is called.
         let mut nameless = file.clone();
         (nameless.name, nameless.card, nameless.prototypes) = (String::new(), String::new(), None);

@@ -27,7 +27,8 @@ pub fn command() -> Command {
         .after_help(
             "Examples:\n  kshot enroll letters.kshot letters/            # letters/<class>/*.png\n  \
              kshot enroll letters.kshot --encoder runs/prototypical-glyphs letters/\n  \
-             kshot enroll letters.kshot --encoder omniglot.safetensors --re-embed\n\n\
+             kshot enroll letters.kshot --encoder omniglot.safetensors --re-embed\n  \
+             kshot enroll birds.kshot --model clip.onnx birds/      # with clip.toml beside it\n\n\
              Nothing is trained, and a class may be added at any time. Pictures that are in the store already are left \
              as they are, so that the same command can be given again.",
         )
@@ -42,9 +43,11 @@ pub fn command() -> Command {
         .arg(
             Arg::new("encoder")
                 .long("encoder")
+                .visible_alias("model")
                 .value_name("MODEL")
                 .help(format!(
-                    "a run folder, a checkpoint folder, a file of `kshot export`, or the name of a built-in model ({}) \
+                    "a run folder, a checkpoint folder, a file of `kshot export`, an ONNX model with its description beside it, \
+                     or the name of a built-in model ({}) \
                      [default: the store's, for a new one {}]",
                     names(),
                     pretrained::DEFAULT

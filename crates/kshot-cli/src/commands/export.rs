@@ -20,7 +20,7 @@ pub fn command() -> Command {
              kshot export glyphs-conv4 --to encoder.onnx\n\n\
              Any reader of safetensors reads the arrays: the weights by their names, and `prototypes` [classes, features] \
              in the order of `classes` in the header. `kshot enroll --encoder` takes the file. An .onnx file takes `images` \
-             [n, height, width, channels] in [0, 1] and gives `embeddings` [n, features].",
+             [n, height, width, channels] in [0, 1] and gives `embeddings` [n, features]; `kshot enroll --model` takes it too.",
         )
         .arg(
             Arg::new("from")

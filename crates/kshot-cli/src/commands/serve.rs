@@ -41,7 +41,7 @@ pub fn command() -> Command {
                 .long("model")
                 .value_name("MODEL")
                 .default_value(kshot::pretrained::DEFAULT)
-                .help("for a new store: a model of this build, a run folder, a checkpoint or a model file"),
+                .help("for a new store: a model of this build, a run folder, a checkpoint, a model file or an ONNX model"),
         )
         .arg(
             Arg::new("token-file")

@@ -29,6 +29,7 @@ pub fn untrained(method: &str, seed: u64) -> Trained {
         settings: settings.layer(),
         image,
         weights: named::from_parameters(learner.parameters(), &learner.read(), ""),
+        encoder: None,
         card: String::new(),
         prototypes: None,
     };

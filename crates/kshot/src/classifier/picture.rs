@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use fast_image_resize::FilterType;
 use image::DynamicImage;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::data::folder::Fit;
@@ -38,11 +39,13 @@ pub struct Input {
 }
 
 /// What dark and light mean to a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Polarity {
     /// Ink is 1 and paper 0, whatever they are in the picture; told by the picture itself.
     Ink,
     /// Light is 1.
+    #[default]
     Light,
     /// Dark is 1.
     Dark,

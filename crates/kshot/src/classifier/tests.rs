@@ -31,6 +31,7 @@ fn untrained(method: &str) -> Arc<Trained> {
         settings: settings.layer(),
         image: IMAGE,
         weights: named::from_parameters(learner.parameters(), &learner.read(), ""),
+        encoder: None,
         card: String::new(),
         prototypes: None,
     };

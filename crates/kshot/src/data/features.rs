@@ -1,14 +1,18 @@
 //! Features that are computed already, by any program: `features:FILE`.
 //!
-//! - `.npz`: an array of features `[n, d]` called `features`, `embeddings`, `X` or `x`, and labels `[n]` called `labels`,
-//!   `y` or `targets`: whole numbers or text.
+//! - `.npz`: an array of features `[n, d]` called `features`, `embeddings`, `embedding`, `X` or `x`, and labels `[n]` called
+//!   `labels`, `label`, `y`, `targets`, `target` or `class`: whole numbers or text.
 //! - `.npy`: features `[n, d]`; the labels lie beside it, as `NAME.labels.npy`, or as `NAME.labels.txt` with one a line.
-//! - `.safetensors`: `features` `[n, d]` and `labels` `[n]`, whole numbers.
+//! - `.safetensors`: features `[n, d]` and labels `[n]` under the same names; the labels are whole numbers.
+//! - `.parquet` (feature `parquet`): a column of lists of floats and a column of labels under the same names; or, without such
+//!   lists, a column of floats for each feature, in the order of the table. Other columns of text are passed over.
 //!
 //! Each vector is an "image" of 1x1 pixel with d channels, which `--encoder identity` passes on to the method. Classes are
 //! the labels, in one group, ordered as numbers or as text. The partition is that of a folder of pictures.
 
 mod npy;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod table;
 
 use std::collections::BTreeMap;
@@ -22,7 +26,7 @@ use crate::options::{OptionKind, OptionSpec};
 pub static SPEC: DatasetSpec = DatasetSpec {
     name: "features",
     argument: "FILE",
-    summary: "features that are computed already (CLIP, DINOv2, ...): .npz, .npy or .safetensors, with --encoder identity",
+    summary: "features that are computed already (CLIP, DINOv2, ...): .npz, .npy, .safetensors or .parquet, with --encoder identity",
     source: "yours",
     line_drawings: false,
     partitions: &["seeded"],

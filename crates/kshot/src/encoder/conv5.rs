@@ -27,6 +27,7 @@ pub static SPEC: EncoderSpec = EncoderSpec {
         help: "filters of each block, and width of the dense layer",
     }],
     image_size: None,
+    external: None,
     build,
 };
 

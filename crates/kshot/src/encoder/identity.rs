@@ -25,6 +25,7 @@ pub static SPEC: EncoderSpec = EncoderSpec {
         help: "numbers that a learned linear layer maps the features to, 0 for no layer",
     }],
     image_size: None,
+    external: None,
     build,
 };
 

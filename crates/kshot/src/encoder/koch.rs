@@ -42,6 +42,7 @@ pub static SPEC: EncoderSpec = EncoderSpec {
         },
     ],
     image_size: Some(105),
+    external: None,
     build,
 };
 

@@ -35,6 +35,7 @@ pub static SPEC: EncoderSpec = EncoderSpec {
         },
     ],
     image_size: None,
+    external: None,
     build,
 };
 

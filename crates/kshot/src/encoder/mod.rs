@@ -5,9 +5,12 @@ pub(crate) mod conv5;
 mod identity;
 mod koch;
 mod mlp;
+mod onnx;
 mod pixels;
 mod relation;
 mod resnet12;
+
+use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -31,8 +34,20 @@ pub struct EncoderSpec {
     pub options: &'static [OptionSpec],
     /// Side of the images that it is made for, where `--image-size` does not say another.
     pub image_size: Option<usize>,
+    /// For one that lies in a file of its own.
+    pub external: Option<External>,
     /// Makes one with fresh weights.
     pub build: fn(&EncoderRequest<'_>, &mut ChaCha8Rng) -> Result<Built, Error>,
+}
+
+/// An encoder that lies in a file of its own, not in weights that are trained here.
+pub struct External {
+    /// The option that names the file.
+    pub option: &'static str,
+    /// The images that it takes.
+    pub image: fn(&Options) -> Result<ImageShape, Error>,
+    /// All of it, as [`EncoderRequest::external`] takes it.
+    pub bytes: fn(&Options) -> Result<Arc<[u8]>, Error>,
 }
 
 /// What an encoder needs to know to be made.
@@ -41,6 +56,8 @@ pub struct EncoderRequest<'a> {
     pub image: ImageShape,
     /// Its own options.
     pub options: &'a Options,
+    /// What [`External::bytes`] gave, where it was kept; else its option names the file.
+    pub external: Option<&'a Arc<[u8]>>,
     /// Where its weights live.
     pub device: &'a Device,
 }
@@ -83,6 +100,7 @@ encoders! {
     resnet12::ResNet12,
     koch::Koch,
     identity::Identity,
+    onnx::Onnx,
 }
 
 impl Encoder {

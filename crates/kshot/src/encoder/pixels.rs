@@ -24,6 +24,7 @@ pub static SPEC: EncoderSpec = EncoderSpec {
         help: "side of the scaled picture in pixels",
     }],
     image_size: None,
+    external: None,
     build,
 };
 

@@ -27,6 +27,7 @@ pub static SPEC: EncoderSpec = EncoderSpec {
         help: "filters of each block",
     }],
     image_size: None,
+    external: None,
     build,
 };
 

@@ -30,6 +30,7 @@ pub static SPEC: EncoderSpec = EncoderSpec {
         help: "filters of the first residual block; each later one has twice as many",
     }],
     image_size: None,
+    external: None,
     build,
 };
 

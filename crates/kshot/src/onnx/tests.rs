@@ -1,5 +1,8 @@
 //! The written file, read back and computed node by node in plain code, against the encoder itself.
 
+#[cfg(feature = "onnx")]
+mod reading;
+
 use burn::tensor::{Tensor, TensorData};
 use rand::RngExt;
 
@@ -183,6 +186,7 @@ fn random_model(encoder: &str, image: ImageShape) -> ModelFile {
         settings: settings.layer(),
         image,
         weights,
+        encoder: None,
         card: String::new(),
         prototypes: None,
     }

@@ -11,8 +11,10 @@ use super::npy::{Array, half};
 use super::{Label, Labelled};
 use crate::data::{DataError, pixels};
 
-const FEATURES: [&str; 4] = ["features", "embeddings", "X", "x"];
-const LABELS: [&str; 3] = ["labels", "y", "targets"];
+/// What features are called.
+pub const FEATURES: [&str; 5] = ["features", "embeddings", "embedding", "X", "x"];
+/// What labels are called.
+pub const LABELS: [&str; 6] = ["labels", "label", "y", "targets", "target", "class"];
 
 /// Reads `path` for the dataset called `name`.
 pub fn read(name: &str, path: &Path) -> Result<Labelled, DataError> {
@@ -20,7 +22,7 @@ pub fn read(name: &str, path: &Path) -> Result<Labelled, DataError> {
         return Err(DataError::Missing {
             dataset: name.to_owned(),
             path: path.to_owned(),
-            hint: "give an .npz, .npy or .safetensors file with features and labels".to_owned(),
+            hint: "give an .npz, .npy, .safetensors or .parquet file with features and labels".to_owned(),
         });
     }
     let damaged = |problem: String| DataError::Damaged {
@@ -42,9 +44,17 @@ pub fn read(name: &str, path: &Path) -> Result<Labelled, DataError> {
             )
         }
         Some("safetensors") => safetensors(path)?,
+        #[cfg(feature = "parquet")]
+        Some("parquet") => super::parquet::read(path)?,
+        #[cfg(not(feature = "parquet"))]
+        Some("parquet") => {
+            return Err(damaged(
+                "this kshot was built without Parquet; build it with --features parquet".to_owned(),
+            ));
+        }
         _ => {
             return Err(damaged(
-                "features are read from .npz, .npy and .safetensors files".to_owned(),
+                "features are read from .npz, .npy, .safetensors and .parquet files".to_owned(),
             ));
         }
     };
@@ -82,7 +92,8 @@ pub fn read(name: &str, path: &Path) -> Result<Labelled, DataError> {
     })
 }
 
-type Found = (Vec<usize>, Vec<f32>, Vec<Label>);
+/// The shape of the features, the features, and the labels.
+pub type Found = (Vec<usize>, Vec<f32>, Vec<Label>);
 
 fn npz(path: &Path) -> Result<Found, DataError> {
     let damaged = |problem: String| DataError::Damaged {

@@ -168,7 +168,7 @@ fn damage_is_named_and_nothing_panics() {
         .unwrap()
         .to_string();
     assert!(
-        error.contains("no array called features, embeddings, X, x; there are Z"),
+        error.contains("no array called features, embeddings, embedding, X, x; there are Z"),
         "{error}"
     );
 }

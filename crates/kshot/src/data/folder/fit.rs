@@ -5,13 +5,16 @@ use std::path::Path;
 use fast_image_resize::images::{Image, ImageRef};
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::DynamicImage;
+use serde::{Deserialize, Serialize};
 
 use crate::data::DataError;
 
 /// How a picture is made square.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Fit {
     /// The largest square in the centre.
+    #[default]
     Crop,
     /// The whole picture in the centre, the rest filled with the mean of its outermost pixels.
     Pad,
