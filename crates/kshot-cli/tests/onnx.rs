@@ -128,7 +128,11 @@ fn methods_train_on_its_embeddings_and_their_runs_are_models() {
         train.args([
             "--episodes",
             episodes,
+            "--val-query",
+            "2",
             "--val-episodes",
+            "2",
+            "--test-query",
             "2",
             "--test-episodes",
             "4",

@@ -143,7 +143,7 @@ pub fn file<'a>(bytes: &'a [u8], name: &str, path: &Path) -> Result<Option<&'a [
         .map(|view| view.data()))
 }
 
-/// The arrays of a safetensors file, but for those of bytes, which are files (see [`file`]).
+/// The arrays of a safetensors file, but for those of bytes, which are files (see [`file()`]).
 ///
 /// # Errors
 /// Bytes that are not such a file, or an array of another number type.

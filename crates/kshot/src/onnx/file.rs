@@ -39,6 +39,12 @@ impl OnnxFile {
     /// A file that is none or too long, a missing description, one that contradicts the model, and a model that doesn't
     /// map images to embeddings.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        if !path.exists() {
+            return Err(wrong(
+                path,
+                "no ONNX file is there; a run needs the one that it was trained on, in its place".to_owned(),
+            ));
+        }
         let length = fs::metadata(path).map_err(|error| Error::io(path, error))?.len();
         if length > MAX_FILE {
             return Err(wrong(
