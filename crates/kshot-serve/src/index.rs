@@ -1,6 +1,6 @@
 //! Classes and examples in the order in which they came; the classifier has them in another one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use kshot::classifier::{ContentHash, FewShotClassifier};
@@ -72,7 +72,12 @@ impl Index {
 
     /// Removes a class.
     pub fn remove(&mut self, name: &str) {
-        self.classes.retain(|class| class.name != name);
+        self.retain(|class| class.name != name);
+    }
+
+    /// Keeps those classes for which `keep` holds.
+    pub fn retain(&mut self, keep: impl Fn(&Class) -> bool) {
+        self.classes.retain(|class| keep(class));
     }
 
     /// Adds examples to a class, in this order, but for those that it has.
@@ -87,21 +92,22 @@ impl Index {
         }
     }
 
-    /// Makes it show what a classifier has: what is gone goes, what others have added comes last. A class whose examples
-    /// are gone stays, without any.
-    pub fn follow(&mut self, classifier: &FewShotClassifier) {
-        for class in classifier.classes() {
-            if self.class(class.name()).is_none() {
-                self.push(class.name());
-            }
+    /// Makes it show what a classifier has where that differs from `before`, which it showed: what is gone goes, what others
+    /// have added comes last. A class whose examples are gone stays, without any.
+    pub fn follow(&mut self, before: &FewShotClassifier, now: &FewShotClassifier) {
+        let changed: BTreeSet<&str> = now.differences(before).into_iter().collect();
+        let mut new = changed.clone();
+        new.retain(|name| now.class(name).is_some());
+        for class in &self.classes {
+            new.remove(class.name.as_str());
         }
+        new.into_iter().for_each(|name| self.push(name));
         for class in &mut self.classes {
-            let there = classifier.class(&class.name);
-            let has = |hash: &ContentHash| there.is_some_and(|there| there.example(*hash).is_some());
-            let n = there.map_or(0, |there| there.examples().len());
-            if n == class.examples.len() && class.examples.iter().all(has) {
+            if !changed.contains(class.name.as_str()) {
                 continue;
             }
+            let there = now.class(&class.name);
+            let has = |hash: &ContentHash| there.is_some_and(|there| there.example(*hash).is_some());
             let examples = &mut Arc::make_mut(class).examples;
             examples.retain(has);
             let known: HashSet<ContentHash> = examples.iter().copied().collect();

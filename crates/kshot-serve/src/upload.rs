@@ -39,6 +39,9 @@ pub struct Encoded {
 #[serde(deny_unknown_fields)]
 pub struct InJson {
     /// A picture in base64, or as a `data:` address.
+    #[schema(
+        example = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAHklEQVR42mNg+A8BDP8ZYAwoiwGKEQQDqgKEnv8MANjRN8l4cIZSAAAAAElFTkSuQmCC"
+    )]
     image: Option<String>,
     /// Several pictures in base64, or as `data:` addresses.
     images: Option<Vec<String>>,

@@ -3,6 +3,7 @@
 //! Every change goes to the store, and when it is on the disk a new [`Snapshot`] takes the place of the old one. Who reads
 //! holds a snapshot, and neither waits for a change nor sees half of one.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use kshot::classifier::{ContentHash, FewShotClassifier, Input, Picture, Polarity, check_name};
@@ -15,7 +16,7 @@ use crate::decode;
 use crate::entries::{ClassEntry, ExampleEntry, ModelEntry};
 use crate::index::{Class, Index};
 use crate::plane::Map;
-use crate::problem::{CONFLICT, Problem, QUOTA};
+use crate::problem::{CONFLICT, Problem, QUOTA, UNUSABLE};
 use crate::transfer;
 use crate::upload::Encoded;
 use crate::worker::Wish;
@@ -33,6 +34,8 @@ pub struct Workspace {
 pub struct Snapshot {
     classifier: FewShotClassifier,
     index: Index,
+    /// The store's change number that this is.
+    change: u64,
     map: OnceLock<Arc<Map>>,
 }
 
@@ -53,11 +56,7 @@ impl Workspace {
         let index = Index::of(library.store().contents()?);
         Ok(Self {
             place: library.store().place().to_owned(),
-            snapshot: RwLock::new(Arc::new(Snapshot {
-                classifier: library.classifier().clone(),
-                index,
-                map: OnceLock::new(),
-            })),
+            snapshot: RwLock::new(Arc::new(Snapshot::of(&library, index))),
             library: Mutex::new(library),
             limits,
         })
@@ -136,7 +135,7 @@ impl Workspace {
     /// # Errors
     /// A name that is taken or can't be one, a quota.
     pub fn add_class(&self, name: &str) -> Result<ClassEntry, Problem> {
-        check_name(name).map_err(problem)?;
+        check(name)?;
         let library = self.lock();
         let snapshot = self.snapshot();
         if snapshot.index.class(name).is_some() {
@@ -156,9 +155,14 @@ impl Workspace {
     /// A quota.
     pub fn add_numbered_class(&self, stem: &str) -> Result<ClassEntry, Problem> {
         let snapshot = self.snapshot();
+        let taken: HashSet<&str> = snapshot
+            .index
+            .classes()
+            .map(|class| class.name.as_str())
+            .collect();
         let free = (1..)
             .map(|number| format!("{stem} {number}"))
-            .find(|name| snapshot.index.class(name).is_none());
+            .find(|name| !taken.contains(name.as_str()));
         self.add_class(&free.unwrap_or_else(|| stem.to_owned()))
     }
 
@@ -167,7 +171,7 @@ impl Workspace {
     /// # Errors
     /// A class that isn't there, a name that is taken or can't be one.
     pub fn rename_class(&self, from: &str, to: &str) -> Result<ClassEntry, Problem> {
-        check_name(to).map_err(problem)?;
+        check(to)?;
         let mut library = self.lock();
         let mut index = self.snapshot().index.clone();
         let examples = index.class(from).ok_or_else(|| no_class(from))?.examples.len();
@@ -179,7 +183,6 @@ impl Workspace {
                 library.rename_class(from, to).map_err(store_problem)?;
             }
             index.rename(from, to);
-            index.follow(library.classifier());
             self.publish(&library, index);
         }
         drop(library);
@@ -198,7 +201,6 @@ impl Workspace {
             library.remove_class(name).map_err(store_problem)?;
         }
         index.remove(name);
-        index.follow(library.classifier());
         self.publish(&library, index);
         Ok(())
     }
@@ -288,7 +290,6 @@ impl Workspace {
             .map_err(store_problem)?;
         let mut index = snapshot.index.clone();
         index.extend(class, &hashes);
-        index.follow(library.classifier());
         self.publish(&library, index);
         drop(library);
         self.entries(&self.snapshot(), class, &hashes, true)
@@ -300,10 +301,9 @@ impl Workspace {
     /// 404.
     pub fn remove_example(&self, class: &str, example: &str) -> Result<(), Problem> {
         let mut library = self.lock();
-        let mut index = self.snapshot().index.clone();
+        let index = self.snapshot().index.clone();
         let hash = self.known(class, example)?;
         library.remove_example(class, hash).map_err(store_problem)?;
-        index.follow(library.classifier());
         self.publish(&library, index);
         Ok(())
     }
@@ -403,22 +403,23 @@ impl Workspace {
     /// What the store says.
     pub fn refresh(&self) -> Result<(), Problem> {
         let mut library = self.lock();
-        if library.refresh().map_err(store_problem)? {
-            let mut index = self.snapshot().index.clone();
-            let full = |class: &&Class| !class.examples.is_empty();
-            let had: Vec<String> = index
-                .classes()
-                .filter(full)
-                .map(|class| class.name.clone())
-                .collect();
-            index.follow(library.classifier());
-            for name in had {
-                if index.class(&name).is_some_and(|class| class.examples.is_empty()) {
-                    index.remove(&name);
-                }
-            }
-            self.publish(&library, index);
+        library.refresh().map_err(store_problem)?;
+        let snapshot = self.snapshot();
+        // A change that was refused may have refreshed the library as well.
+        if library.change() == snapshot.change {
+            return Ok(());
         }
+        let mut index = snapshot.index.clone();
+        let full = |class: &&Class| !class.examples.is_empty();
+        let had: HashSet<&str> = snapshot
+            .index
+            .classes()
+            .filter(full)
+            .map(|class| class.name.as_str())
+            .collect();
+        index.follow(&snapshot.classifier, library.classifier());
+        index.retain(|class| !class.examples.is_empty() || !had.contains(class.name.as_str()));
+        self.publish(&library, index);
         Ok(())
     }
 
@@ -436,12 +437,10 @@ impl Workspace {
         Ok(())
     }
 
-    fn publish(&self, library: &Library, index: Index) {
-        let snapshot = Arc::new(Snapshot {
-            classifier: library.classifier().clone(),
-            index,
-            map: OnceLock::new(),
-        });
+    /// Shows what the library holds, in the order of an index that was made from the last snapshot's.
+    fn publish(&self, library: &Library, mut index: Index) {
+        index.follow(&self.snapshot().classifier, library.classifier());
+        let snapshot = Arc::new(Snapshot::of(library, index));
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
 
@@ -451,7 +450,34 @@ impl Workspace {
     }
 }
 
+/// Whether a class can be called so, and has an address: whoever asks for `/v1/classes/..` asks for `/v1/`.
+fn check(name: &str) -> Result<(), Problem> {
+    check_name(name).map_err(problem)?;
+    if [".", ".."].contains(&name) {
+        return Err(Problem::new(
+            &UNUSABLE,
+            format!("a class called `{name}` would have no address; choose another name"),
+        ));
+    }
+    Ok(())
+}
+
 impl Snapshot {
+    fn of(library: &Library, index: Index) -> Self {
+        let classifier = library.classifier().clone();
+        // Who asks next need not wait for it. A model that adapts to all examples takes too long for who changes them.
+        if classifier.kernel().is_some() {
+            // What goes wrong is said to who asks.
+            let _ = classifier.calibration();
+        }
+        Self {
+            classifier,
+            index,
+            change: library.change(),
+            map: OnceLock::new(),
+        }
+    }
+
     fn map(&self) -> Arc<Map> {
         self.map
             .get_or_init(|| Arc::new(Map::of(&self.classifier)))

@@ -297,3 +297,21 @@ async fn what_another_program_enrols_is_recognised_without_a_restart() {
         .collect();
     assert!(names.contains(&"from elsewhere") && names.len() == 3, "{names:?}");
 }
+
+#[tokio::test]
+async fn a_class_that_would_have_no_address_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let router = router(folder.path(), |_| {});
+    teach(&router).await;
+    for name in [".", ".."] {
+        let body = format!("{{\"name\": \"{name}\"}}");
+        for (method, path) in [("POST", "/v1/classes"), ("PATCH", "/v1/classes/upright")] {
+            let answer = send(&router, request(method, path, "application/json", body.clone())).await;
+            assert_eq!(
+                answer.status(),
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "{method} {name}"
+            );
+        }
+    }
+}

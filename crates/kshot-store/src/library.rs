@@ -131,6 +131,7 @@ impl Library {
     /// A picture that can't be decoded, a quota, a name that can't be a class's, and what the store says.
     pub fn add(&mut self, class: &str, files: Vec<(String, Vec<u8>)>) -> Result<Vec<Added>, StoreError> {
         check_name(class)?;
+        self.refresh()?;
         let input = *self.classifier.model().input();
         let pictures = files
             .par_iter()
@@ -150,6 +151,7 @@ impl Library {
         pictures: Vec<Picture>,
     ) -> Result<Vec<Added>, StoreError> {
         check_name(class)?;
+        self.refresh()?;
         let model = self.classifier.model().clone();
         let embeddings = model.embed(&pictures.iter().collect::<Vec<_>>())?;
         let mut new = Vec::with_capacity(files.len());

@@ -5,40 +5,44 @@
 //! that is lost is made anew at the next call: what had not been answered is an error, and whether it was done shows in
 //! [`ClassStore::change`].
 
+mod address;
+mod connection;
+mod listener;
 mod schema;
+mod tls;
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use kshot::classifier::{Added, ContentHash};
-use postgres::config::{Host, SslMode};
-use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator;
-use postgres::{Client, Config, GenericClient, IsolationLevel, NoTls, Transaction};
+use postgres::{Client, GenericClient, IsolationLevel, Transaction};
 
 use crate::error::StoreError;
 use crate::store::{
     Change, ClassStore, Contents, NewExample, Quotas, StoredClass, StoredExample, StoredModel, Usage,
     Watcher, from_bytes, to_bytes,
 };
-
-/// How long a connection may take, and how long a writer waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(10);
+use address::Address;
+use connection::Connection;
+use listener::Listener;
 
 /// What changes are announced under.
 const CHANNEL: &str = "kshot";
 
 /// A store in a PostgreSQL database.
 pub struct PostgresStore {
-    config: Config,
-    place: String,
-    client: Mutex<Option<Client>>,
+    connection: Connection,
 }
 
 impl PostgresStore {
-    /// Opens a store that is there, by an address like `postgres://user:password@host/database`.
+    /// Opens a store that is there, by an address like `postgres://user:password@host/database?sslmode=verify-full`.
+    ///
+    /// `sslmode` is what PostgreSQL's own programs make of it: `disable`, `prefer` (encrypted where the server can be; the
+    /// default), `require` (encrypted), `verify-ca` (by a certificate that is trusted), `verify-full` (and that is the
+    /// host's). `sslrootcert` names the file (PEM) with the certificates that are trusted; else, or for `system`, those of
+    /// the operating system are.
     ///
     /// # Errors
     /// [`StoreError::Missing`] where no store is in the database, and as [`PostgresStore::open_or_create`].
@@ -48,7 +52,7 @@ impl PostgresStore {
             .with(|client| client.query_opt("SELECT 1 FROM pg_namespace WHERE nspname = 'kshot'", &[]))?;
         if found.is_none() {
             return Err(StoreError::Missing {
-                place: store.place.clone(),
+                place: store.place_owned(),
             });
         }
         store.migrated()
@@ -63,30 +67,8 @@ impl PostgresStore {
     }
 
     fn at(address: &str) -> Result<Self, StoreError> {
-        let mut config = Config::from_str(address).map_err(|error| StoreError::Unusable {
-            // What can't be read may hold a password.
-            place: "the address of the PostgreSQL store".to_owned(),
-            problem: format!(
-                "{}; write postgres://user:password@host:port/database",
-                in_words(&error)
-            ),
-        })?;
-        let place = place(&config);
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(StoreError::Unusable {
-                place,
-                problem: "encrypted connections aren't supported; take sslmode=disable on a network of your own, or a tunnel"
-                    .to_owned(),
-            });
-        }
-        config.ssl_mode(SslMode::Disable).application_name("kshot");
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(PATIENCE);
-        }
         Ok(Self {
-            config,
-            place,
-            client: Mutex::new(None),
+            connection: Connection::to(Address::parse(address)?),
         })
     }
 
@@ -94,7 +76,7 @@ impl PostgresStore {
         match self.with(schema::migrate)? {
             Ok(()) => Ok(self),
             Err(version) => Err(StoreError::Unusable {
-                place: self.place.clone(),
+                place: self.place_owned(),
                 problem: format!(
                     "a store of version {version}, and this program knows {}; use the version that wrote it",
                     schema::STEPS.len()
@@ -103,7 +85,6 @@ impl PostgresStore {
         }
     }
 
-    /// Runs `work` on a connection, a new one where there is none or the old one was lost.
     fn with<T: Send>(
         &self,
         work: impl FnOnce(&mut Client) -> Result<T, postgres::Error> + Send,
@@ -111,55 +92,19 @@ impl PostgresStore {
         self.attempt(|client| work(client).map_err(|error| self.failed(&error)))
     }
 
-    /// On a thread of its own: the client waits in a runtime of its own, which must not happen inside a caller's.
     fn attempt<T: Send>(
         &self,
         work: impl FnOnce(&mut Client) -> Result<T, StoreError> + Send,
     ) -> Result<T, StoreError> {
-        let done = std::thread::scope(|scope| scope.spawn(|| self.attempt_here(work)).join());
-        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
-
-    fn attempt_here<T>(
-        &self,
-        work: impl FnOnce(&mut Client) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let mut held = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.as_ref().is_none_or(Client::is_closed) {
-            *held = Some(connect(&self.config).map_err(|error| self.failed(&error))?);
-        }
-        let Some(client) = held.as_mut() else {
-            return Err(StoreError::Database {
-                place: self.place.clone(),
-                problem: "no connection".to_owned(),
-            });
-        };
-        let done = work(client);
-        if client.is_closed() {
-            *held = None;
-        }
-        done
+        self.connection.attempt(work)
     }
 
     fn failed(&self, error: &postgres::Error) -> StoreError {
-        let problem = match error.code() {
-            Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                format!(
-                    "another program has been writing for {} s; try again",
-                    PATIENCE.as_secs()
-                )
-            }
-            Some(&SqlState::DISK_FULL) => "no room left on the server's disk; nothing was changed".to_owned(),
-            Some(_) => in_words(error),
-            None => format!(
-                "the server can't be reached ({}); is it running?",
-                in_words(error)
-            ),
-        };
-        StoreError::Database {
-            place: self.place.clone(),
-            problem,
-        }
+        self.connection.address().failed(error)
+    }
+
+    fn place_owned(&self) -> String {
+        self.connection.address().place().to_owned()
     }
 
     /// Runs a change as one transaction and announces it.
@@ -189,7 +134,7 @@ impl PostgresStore {
 
     fn class_problem(&self, problem: String) -> StoreError {
         StoreError::Class {
-            place: self.place.clone(),
+            place: self.place_owned(),
             problem,
         }
     }
@@ -200,34 +145,13 @@ impl PostgresStore {
     }
 }
 
-impl Drop for PostgresStore {
-    fn drop(&mut self) {
-        let client = self
-            .client
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(client) = client {
-            apart(client);
-        }
-    }
-}
-
-/// Drops a client on a thread of its own.
-fn apart(client: Client) {
-    let _ = std::thread::spawn(move || drop(client)).join();
-}
-
 impl ClassStore for PostgresStore {
     fn place(&self) -> &str {
-        &self.place
+        self.connection.address().place()
     }
 
     fn watcher(&self) -> Box<dyn Watcher> {
-        Box::new(Listener {
-            config: self.config.clone(),
-            client: None,
-        })
+        Box::new(Listener::at(self.connection.address().clone()))
     }
 
     fn model(&self) -> Result<Option<StoredModel>, StoreError> {
@@ -303,7 +227,7 @@ impl ClassStore for PostgresStore {
             while let Some(row) = rows.next().map_err(failed)? {
                 let name: String = row.get(2);
                 let damaged = || StoreError::Unusable {
-                    place: self.place.clone(),
+                    place: self.place_owned(),
                     problem: format!("the embedding of example `{name}` is damaged; remove and add it again"),
                 };
                 let embedding = from_bytes(row.get(4)).ok_or_else(damaged)?;
@@ -340,14 +264,14 @@ impl ClassStore for PostgresStore {
                 Some((id, _)) if id == model_id => {}
                 Some((id, name)) => {
                     return Err(StoreError::OtherModel {
-                        place: self.place.clone(),
+                        place: self.place_owned(),
                         found: format!("{name} ({id})"),
                         wanted: model_id.to_owned(),
                     });
                 }
                 None => {
                     return Err(StoreError::NoModel {
-                        place: self.place.clone(),
+                        place: self.place_owned(),
                     });
                 }
             }
@@ -399,7 +323,7 @@ impl ClassStore for PostgresStore {
                     .map_err(failed)?
                     .get(0);
                 let total = usage(transaction).map_err(failed)?;
-                quotas.check(&self.place, class, per_class as u64, total)?;
+                quotas.check(self.place(), class, per_class as u64, total)?;
             }
             Ok(added)
         })
@@ -487,102 +411,6 @@ impl ClassStore for PostgresStore {
     fn usage(&self) -> Result<Usage, StoreError> {
         self.with(usage)
     }
-}
-
-/// Hears of changes as they happen, over a connection of its own.
-struct Listener {
-    config: Config,
-    client: Option<Client>,
-}
-
-impl Listener {
-    /// Whether a change was announced within `at_most`.
-    fn listen(&mut self, at_most: Duration) -> Result<(), postgres::Error> {
-        if self.client.as_ref().is_none_or(Client::is_closed) {
-            let mut client = connect(&self.config)?;
-            client.batch_execute(&format!("LISTEN {CHANNEL}"))?;
-            // What was changed before can't have been heard.
-            self.client = Some(client);
-            return Ok(());
-        }
-        if let Some(client) = self.client.as_mut() {
-            let mut heard = client.notifications();
-            if heard.timeout_iter(at_most).next()?.is_some() {
-                // All that came together is one.
-                while heard.iter().next()?.is_some() {}
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Watcher for Listener {
-    fn wait(&mut self, at_most: Duration) {
-        let started = Instant::now();
-        if self.listen(at_most).is_err() {
-            // The server is away: try again after the time.
-            if let Some(client) = self.client.take() {
-                apart(client);
-            }
-            std::thread::sleep(at_most.saturating_sub(started.elapsed()));
-        }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Some(client) = self.client.take() {
-            apart(client);
-        }
-    }
-}
-
-fn connect(config: &Config) -> Result<Client, postgres::Error> {
-    let mut client = config.connect(NoTls)?;
-    // An answer means: on the disk.
-    client.batch_execute(&format!(
-        "SET synchronous_commit = on; SET lock_timeout = '{}s'; SET client_min_messages = warning",
-        PATIENCE.as_secs()
-    ))?;
-    Ok(client)
-}
-
-/// The address without its password.
-fn place(config: &Config) -> String {
-    let host = match config.get_hosts().first() {
-        Some(Host::Tcp(name)) => name.clone(),
-        #[cfg(unix)]
-        Some(Host::Unix(path)) => path.display().to_string(),
-        None => "localhost".to_owned(),
-    };
-    let user = config
-        .get_user()
-        .map_or_else(String::new, |user| format!("{user}@"));
-    let port = config
-        .get_ports()
-        .first()
-        .map_or_else(String::new, |port| format!(":{port}"));
-    let database = config
-        .get_dbname()
-        .map_or_else(String::new, |name| format!("/{name}"));
-    format!("postgres://{user}{host}{port}{database}")
-}
-
-/// What the server said, where it said something, and else the whole chain of causes.
-fn in_words(error: &postgres::Error) -> String {
-    if let Some(said) = error.as_db_error() {
-        return said.message().to_owned();
-    }
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 fn change(client: &mut impl GenericClient) -> Result<u64, postgres::Error> {

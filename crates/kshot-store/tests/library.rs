@@ -108,6 +108,31 @@ fn another_model_is_refused_until_everything_is_embedded_by_it() {
 }
 
 #[test]
+fn who_has_not_seen_the_new_model_adds_by_it_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("s").display().to_string();
+    let mut first = library(&place, "prototypical");
+    let mut second = Library::open(open(&place).unwrap(), Head::Model).unwrap();
+    let other = untrained("prototypical", 2);
+    drop(Library::re_embed(open(&place).unwrap(), other, Head::Model).unwrap());
+    assert_eq!(first.add("bar3", files(3)).unwrap(), [Added::New; 3]);
+    let decoded = files(2);
+    let input = *second.classifier().model().input();
+    let pictures = decoded
+        .iter()
+        .map(|(name, bytes)| input.decode(bytes, Path::new(name)).unwrap());
+    let pictures = pictures.collect();
+    assert_eq!(
+        second.add_decoded("once more", decoded, pictures).unwrap(),
+        [Added::New; 3]
+    );
+    assert_eq!(second.change(), second.store().change().unwrap());
+    let fresh = Library::open(open(&place).unwrap(), Head::Model).unwrap();
+    assert_eq!(fresh.classifier().classes().len(), 5);
+    assert_eq!(labels(&second), labels(&fresh));
+}
+
+#[test]
 fn a_store_without_a_model_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("s").display().to_string();

@@ -33,10 +33,12 @@ mod calibration;
 mod class;
 mod confusion;
 mod kernel;
+mod left_out;
 mod picture;
 pub mod reliability;
 mod temperature;
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
@@ -52,6 +54,7 @@ pub use image::DynamicImage;
 pub use picture::{ContentHash, Input, Picture, Polarity};
 
 use adapted::Adapted;
+use left_out::LeftOut;
 
 /// How classes are scored.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -114,7 +117,8 @@ pub struct FewShotClassifier {
     model: Arc<Trained>,
     /// `None` for [`Head::Learned`].
     kernel: Option<Kernel>,
-    classes: BTreeMap<String, Arc<Class>>,
+    /// Shared with clones until either changes.
+    classes: Arc<BTreeMap<String, Arc<Class>>>,
     unknown: Unknown,
     /// What follows from the classes, made when it is first needed after a change.
     derived: Derived,
@@ -123,6 +127,9 @@ pub struct FewShotClassifier {
 #[derive(Clone, Debug, Default)]
 struct Derived {
     calibration: Arc<OnceLock<Calibration>>,
+    /// The scores from which the calibration was made, and those before the last changes.
+    left_out: Arc<OnceLock<Arc<LeftOut>>>,
+    left_out_before: Option<Arc<LeftOut>>,
     adapted: Arc<OnceLock<Adapted>>,
 }
 
@@ -143,7 +150,7 @@ impl FewShotClassifier {
         Self {
             model,
             kernel,
-            classes: BTreeMap::new(),
+            classes: Arc::default(),
             unknown: Unknown::default(),
             derived: Derived::default(),
         }
@@ -239,7 +246,7 @@ impl FewShotClassifier {
         let old = self.classes.get(class).map(Arc::as_ref);
         let (changed, added) = Class::with(class, old, examples, self.kernel);
         if added.contains(&Added::New) {
-            self.classes.insert(class.to_owned(), Arc::new(changed));
+            Arc::make_mut(&mut self.classes).insert(class.to_owned(), Arc::new(changed));
             self.changed();
         }
         Ok(added)
@@ -262,8 +269,8 @@ impl FewShotClassifier {
             });
         }
         let renamed = Arc::new(class.renamed(to));
-        self.classes.remove(from);
-        self.classes.insert(to.to_owned(), renamed);
+        Arc::make_mut(&mut self.classes).remove(from);
+        Arc::make_mut(&mut self.classes).insert(to.to_owned(), renamed);
         self.changed();
         Ok(())
     }
@@ -274,7 +281,7 @@ impl FewShotClassifier {
     /// No such class.
     pub fn remove_class(&mut self, class: &str) -> Result<(), Error> {
         self.existing(class)?;
-        self.classes.remove(class);
+        Arc::make_mut(&mut self.classes).remove(class);
         self.changed();
         Ok(())
     }
@@ -292,9 +299,42 @@ impl FewShotClassifier {
             }),
             Some(left) if left.examples().is_empty() => self.remove_class(class),
             Some(left) => {
-                self.classes.insert(class.to_owned(), Arc::new(left));
+                Arc::make_mut(&mut self.classes).insert(class.to_owned(), Arc::new(left));
                 self.changed();
                 Ok(())
+            }
+        }
+    }
+
+    /// Names of the classes that only one of both has, or whose pictures differ from those of the other's class of that
+    /// name, in alphabetical order. Classes that two clones share cost next to nothing.
+    pub fn differences<'a>(&'a self, other: &'a Self) -> Vec<&'a str> {
+        if Arc::ptr_eq(&self.classes, &other.classes) {
+            return Vec::new();
+        }
+        let (mut ours, mut theirs) = (
+            self.classes.values().peekable(),
+            other.classes.values().peekable(),
+        );
+        let mut found = Vec::new();
+        loop {
+            let order = match (ours.peek(), theirs.peek()) {
+                (Some(our), Some(their)) if Arc::ptr_eq(our, their) => {
+                    (ours.next(), theirs.next());
+                    continue;
+                }
+                (Some(our), Some(their)) => our.name().cmp(their.name()),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => return found,
+            };
+            let our = if order.is_le() { ours.next() } else { None };
+            let their = if order.is_ge() { theirs.next() } else { None };
+            if !our
+                .zip(their)
+                .is_some_and(|(our, their)| our.has_examples_of(their))
+            {
+                found.extend(our.or(their).map(|class| class.name()));
             }
         }
     }
@@ -327,13 +367,26 @@ impl FewShotClassifier {
         if let Some(calibration) = self.derived.calibration.get() {
             return Ok(calibration);
         }
-        let made = calibration::calibrate(self)?;
+        let made = calibration::calibrate(self, self.left_out())?;
         Ok(self.derived.calibration.get_or_init(|| made))
     }
 
     /// What follows from the classes is made anew when it is next needed; a clone keeps its own.
     fn changed(&mut self) {
-        self.derived = Derived::default();
+        let before = std::mem::take(&mut self.derived);
+        self.derived.left_out_before = before.left_out.get().cloned().or(before.left_out_before);
+    }
+
+    /// The scores of left-out examples, where a kernel scores; what a change left as it was is taken from those before it.
+    fn left_out(&self) -> Option<&LeftOut> {
+        let kernel = self.kernel?;
+        if let Some(found) = self.derived.left_out.get() {
+            return Some(found);
+        }
+        // Not within the lock: what is made in parallel may take up work that asks for the same.
+        let classes = self.classes.values().cloned().collect();
+        let made = LeftOut::of(kernel, classes, self.derived.left_out_before.as_deref());
+        Some(self.derived.left_out.get_or_init(|| Arc::new(made)))
     }
 
     fn adapted(&self) -> Result<&Adapted, Error> {

@@ -7,6 +7,28 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use crate::block::he_normal;
+use crate::error::Error;
+
+/// Most weights of a layer that are made from nothing: 1 GiB.
+pub const MOST_WEIGHTS: usize = 1 << 28;
+
+/// Checks that matrices `[inputs, outputs]` have at most `most` weights each, before anything is made for them.
+///
+/// # Errors
+/// The first one that has more.
+pub fn check_sizes(most: usize, matrices: &[(usize, usize)]) -> Result<(), Error> {
+    for &(inputs, outputs) in matrices {
+        if inputs.checked_mul(outputs).is_none_or(|weights| weights > most) {
+            return Err(Error::Setting {
+                name: "encoder",
+                problem: format!(
+                    "a layer of {inputs}x{outputs} weights, more than the {most} that the model may have; take smaller images or layers"
+                ),
+            });
+        }
+    }
+    Ok(())
+}
 
 /// y = x W + b.
 #[derive(Module, Debug)]

@@ -21,6 +21,7 @@ use crate::device;
 use crate::encoder::EncoderRequest;
 use crate::error::Error;
 use crate::inner::Layer;
+use crate::layers::MOST_WEIGHTS;
 use crate::model_file::ModelFile;
 use crate::named::Named;
 use crate::ops::conv_block::{Activation, EPSILON};
@@ -54,6 +55,7 @@ pub fn encoder(file: &ModelFile) -> Result<Vec<u8>, Error> {
         options: &settings.encoder_options,
         external: None,
         device: &device,
+        most_weights: MOST_WEIGHTS,
     };
     let built = (settings.encoder.build)(&request, &mut random::stream(0, &[]))?;
     let layers = built.encoder.layers(file.image).map_err(|_| Error::Setting {

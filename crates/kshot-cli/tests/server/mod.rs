@@ -35,6 +35,28 @@ pub fn teach(server: &Server) {
     }
 }
 
+/// It on a store in a folder, with further arguments.
+pub fn start(folder: &Path, arguments: &[&str]) -> Server {
+    Server::start(&folder.join("classes.kshot"), arguments)
+}
+
+/// What it says of an upright bar.
+pub fn recognise(server: &Server) -> Value {
+    server.picture("/classify", &bar(true, 20)).expect(200).json()
+}
+
+/// A form with a file for each picture.
+pub fn form(pictures: &[Vec<u8>], field: &str) -> (String, Vec<u8>) {
+    let mut body = Vec::new();
+    for (index, picture) in pictures.iter().enumerate() {
+        body.extend(format!("--xYz\r\ncontent-disposition: form-data; name=\"{field}\"; filename=\"p{index}.png\"\r\ncontent-type: image/png\r\n\r\n").bytes());
+        body.extend(picture);
+        body.extend(b"\r\n");
+    }
+    body.extend(b"--xYz--\r\n");
+    ("multipart/form-data; boundary=xYz".to_owned(), body)
+}
+
 /// A running server; it is killed when dropped.
 pub struct Server {
     child: Child,

@@ -61,7 +61,7 @@ pub async fn remove_all(State(app): State<Arc<App>>) -> Result<StatusCode, Probl
 }
 
 /// One class.
-#[utoipa::path(get, path = "/v1/classes/{class}", tag = "classes", params(("class" = String, Path)), responses(
+#[utoipa::path(get, path = "/v1/classes/{class}", tag = "classes", params(("class" = String, Path, example = "alpha")), responses(
     (status = 200, body = ClassEntry),
     (status = 404, body = Document, content_type = "application/problem+json"),
 ))]
@@ -70,10 +70,11 @@ pub async fn one(State(app): State<Arc<App>>, class: InPath<String>) -> Result<J
 }
 
 /// Rename a class.
-#[utoipa::path(patch, path = "/v1/classes/{class}", tag = "classes", params(("class" = String, Path)), request_body = Name, responses(
+#[utoipa::path(patch, path = "/v1/classes/{class}", tag = "classes", params(("class" = String, Path, example = "alpha")), request_body = Name, responses(
     (status = 200, body = ClassEntry),
     (status = 404, body = Document, content_type = "application/problem+json"),
     (status = 409, body = Document, content_type = "application/problem+json", description = "Another class of that name"),
+    (status = 422, body = Document, content_type = "application/problem+json", description = "A name that no class can have"),
 ))]
 pub async fn rename(
     State(app): State<Arc<App>>,
@@ -90,7 +91,7 @@ pub async fn rename(
 }
 
 /// Delete a class with its examples.
-#[utoipa::path(delete, path = "/v1/classes/{class}", tag = "classes", params(("class" = String, Path)), responses(
+#[utoipa::path(delete, path = "/v1/classes/{class}", tag = "classes", params(("class" = String, Path, example = "alpha")), responses(
     (status = 204),
     (status = 404, body = Document, content_type = "application/problem+json"),
 ))]

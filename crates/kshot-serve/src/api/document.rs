@@ -4,11 +4,14 @@ use std::sync::LazyLock;
 
 use axum::http::header;
 use axum::response::IntoResponse;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::{classes, classify, examples, health, map, samples, store};
-use crate::problem::KINDS;
+use crate::problem::{
+    BAD_REQUEST, BUSY, FOREIGN, INTERNAL, KINDS, Kind, MEDIA_TYPE, TOO_LARGE, TOO_SLOW, UNAUTHORIZED,
+    UNUSABLE,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -51,8 +54,42 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
     document["paths"]["/classify"]["post"]["operationId"] = json!("classify_alias");
     document["components"]["securitySchemes"]["token"] = json!({"type": "http", "scheme": "bearer"});
     document["security"] = json!([{}, {"token": []}]);
+    let paths = document["paths"].as_object_mut().into_iter().flatten();
+    for (path, operations) in paths {
+        for operation in operations.as_object_mut().into_iter().flat_map(Map::values_mut) {
+            let common = common_problems(path, operation);
+            let Some(responses) = operation["responses"].as_object_mut() else {
+                continue;
+            };
+            for kind in common {
+                responses.entry(kind.status.to_string()).or_insert_with(|| {
+                    let schema = json!({"schema": {"$ref": "#/components/schemas/Problem"}});
+                    json!({"description": kind.title, "content": {"application/problem+json": schema}})
+                });
+            }
+        }
+    }
     document.to_string()
 });
+
+/// What can go wrong with any operation of its kind, whatever it does.
+fn common_problems(path: &str, operation: &Value) -> Vec<&'static Kind> {
+    let mut problems = vec![&FOREIGN, &INTERNAL];
+    if !["/healthz", "/readyz"].contains(&path) {
+        problems.push(&UNAUTHORIZED);
+    }
+    let body = &operation["requestBody"]["content"];
+    if operation["parameters"].is_array() || body.is_object() {
+        problems.push(&BAD_REQUEST);
+    }
+    if body.is_object() {
+        problems.extend([&TOO_SLOW, &TOO_LARGE, &UNUSABLE, &BUSY]);
+    }
+    if body["application/json"].is_object() {
+        problems.push(&MEDIA_TYPE);
+    }
+    problems
+}
 
 /// The document.
 pub async fn openapi() -> impl IntoResponse {

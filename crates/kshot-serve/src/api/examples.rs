@@ -36,7 +36,7 @@ pub struct Wanted {
 
 /// List a class's examples.
 #[utoipa::path(get, path = "/v1/classes/{class}/examples", tag = "examples",
-    params(("class" = String, Path), Wanted), responses(
+    params(("class" = String, Path, example = "alpha"), Wanted), responses(
     (status = 200, body = Examples),
     (status = 404, body = Document, content_type = "application/problem+json"),
 ))]
@@ -54,7 +54,7 @@ pub async fn list(
 
 /// Add examples: a picture as the body, several as a form, or base64 in JSON. All are added, or none. A picture that is
 /// an example of the class already stays the one that it is.
-#[utoipa::path(post, path = "/v1/classes/{class}/examples", tag = "examples", params(("class" = String, Path)),
+#[utoipa::path(post, path = "/v1/classes/{class}/examples", tag = "examples", params(("class" = String, Path, example = "alpha")),
     request_body(content(
         (Vec<u8> = "image/png"),
         (InJson = "application/json"),
@@ -62,6 +62,7 @@ pub async fn list(
     )), responses(
     (status = 201, body = Examples),
     (status = 404, body = Document, content_type = "application/problem+json"),
+    (status = 409, body = Document, content_type = "application/problem+json", description = "The model was replaced meanwhile"),
     (status = 413, body = Document, content_type = "application/problem+json"),
     (status = 422, body = Document, content_type = "application/problem+json", description = "Not a picture; a quota"),
 ))]
@@ -86,7 +87,7 @@ pub async fn add(
 
 /// An example's picture, as a PNG of at most 160 pixels a side.
 #[utoipa::path(get, path = "/v1/classes/{class}/examples/{example}", tag = "examples",
-    params(("class" = String, Path), ("example" = String, Path)), responses(
+    params(("class" = String, Path, example = "alpha"), ("example" = String, Path)), responses(
     (status = 200, body = Vec<u8>, content_type = "image/png"),
     (status = 404, body = Document, content_type = "application/problem+json"),
 ))]
@@ -108,7 +109,7 @@ pub async fn picture(
 
 /// Delete an example.
 #[utoipa::path(delete, path = "/v1/classes/{class}/examples/{example}", tag = "examples",
-    params(("class" = String, Path), ("example" = String, Path)), responses(
+    params(("class" = String, Path, example = "alpha"), ("example" = String, Path)), responses(
     (status = 204),
     (status = 404, body = Document, content_type = "application/problem+json"),
 ))]

@@ -67,7 +67,9 @@ pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem>
 }
 
 /// Counters for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, body = String)))]
+#[utoipa::path(get, path = "/metrics", tag = "operation", responses(
+    (status = 200, body = String, content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+))]
 pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     app.metrics.classes.set(count(app.workspace.n_classes()));

@@ -21,12 +21,19 @@ pub struct Server {
     folder: tempfile::TempDir,
     port: u16,
     running: Option<Child>,
+    /// Settings of its own.
+    settings: Vec<String>,
     databases: AtomicU32,
 }
 
 impl Server {
     /// A fresh one; `None` where PostgreSQL isn't installed, and a line that says so.
     pub fn start() -> Option<Self> {
+        Self::start_with(&[], |_| {})
+    }
+
+    /// As [`Server::start`], with settings like `ssl=on`, and what `prepare` puts into its folder of data.
+    pub fn start_with(settings: &[&str], prepare: impl FnOnce(&Path)) -> Option<Self> {
         let Some(programs) = programs() else {
             eprintln!("skipped: PostgreSQL's server isn't installed");
             return None;
@@ -42,6 +49,7 @@ impl Server {
             folder,
             port,
             running: None,
+            settings: settings.iter().map(|setting| (*setting).to_owned()).collect(),
             databases: AtomicU32::new(0),
         };
         if is_root() {
@@ -64,6 +72,7 @@ impl Server {
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        prepare(&server.folder.path().join("data"));
         server.go_on();
         Some(server)
     }
@@ -84,6 +93,7 @@ impl Server {
             .arg(postgres)
             .args(["-D", "data", "-h", "127.0.0.1", "-k", "", "-p", &port])
             .args(["-c", "fsync=off", "-c", "max_connections=200"])
+            .args(self.settings.iter().flat_map(|setting| ["-c", setting]))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -138,6 +148,16 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+/// Writes a file that only the server may read.
+pub fn write_private(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    if is_root() {
+        std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
     }
 }
 

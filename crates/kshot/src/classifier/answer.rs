@@ -12,6 +12,10 @@ use crate::method::Kernel;
 const EVIDENCE: Kernel = Kernel::Cosine { factor: 10.0 };
 /// Multiplications below which one thread is faster than many.
 const WORTH_SHARING: usize = 1 << 20;
+/// Pieces of the work that many threads share.
+const PIECES: usize = 16;
+/// So many of the greatest values are found by looking at each value once.
+const FEW: usize = 64;
 
 /// What an [`Answer`] shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +93,7 @@ impl FewShotClassifier {
             return self.classify_embedded(&embeddings, show);
         }
         self.calibration()?;
+        let layout = Layout::of(self);
         let scored = self.adapted()?.score(self, &pictures)?;
         let answers = scored
             .into_iter()
@@ -101,7 +106,7 @@ impl FewShotClassifier {
                         .flat_map(|class| similarities(EVIDENCE, &query, class));
                     classes.collect()
                 });
-                self.answer(&logits, &similarities, show)
+                self.answer(&layout, &logits, &similarities, show)
             });
         answers.collect()
     }
@@ -132,37 +137,38 @@ impl FewShotClassifier {
             });
         }
         self.calibration()?;
-        let classes: Vec<&Class> = self.classes().collect();
-        let work = self.n_examples() * features;
-        let score = |class: &&Class, query: &[f32]| {
-            let near = similarities(kernel, query, class);
-            (kernel::logit(kernel, query, class, &near), near)
-        };
+        let layout = Layout::of(self);
+        let work = layout.n_examples * features;
         embeddings
             .par_iter()
             .map(|embedding| {
                 let query = kernel::as_taken(kernel, embedding.as_ref());
-                let scored: Vec<(f32, Vec<f32>)> = if work < WORTH_SHARING {
-                    classes.iter().map(|class| score(class, &query)).collect()
+                let Scores { logits, similarities } = if work < WORTH_SHARING {
+                    Scores::of(kernel, &query, &layout.classes)
                 } else {
-                    classes
-                        .par_iter()
-                        .with_min_len(classes.len().div_ceil(64))
-                        .map(|class| score(class, &query))
-                        .collect()
+                    let pieces = layout.classes.par_chunks(layout.classes.len().div_ceil(PIECES));
+                    let pieces: Vec<Scores> = pieces
+                        .map(|classes| Scores::of(kernel, &query, classes))
+                        .collect();
+                    Scores::joined(pieces)
                 };
-                let (logits, near): (Vec<f32>, Vec<Vec<f32>>) = scored.into_iter().unzip();
-                self.answer(&logits, &near.concat(), show)
+                self.answer(&layout, &logits, &similarities, show)
             })
             .collect()
     }
 
     /// From a logit for each class and a similarity to each example, in the order of the classes.
-    fn answer(&self, logits: &[f32], similarities: &[f32], show: Show) -> Result<Answer, Error> {
+    fn answer(
+        &self,
+        layout: &Layout<'_>,
+        logits: &[f32],
+        similarities: &[f32],
+        show: Show,
+    ) -> Result<Answer, Error> {
         let calibration = self.calibration()?;
         let probabilities = softmax(logits, calibration.temperature);
         let ranking = greatest(&probabilities, show.top.max(1));
-        let classes: Vec<&Class> = self.classes().collect();
+        let Layout { classes, starts, .. } = layout;
         let best = *ranking.first().ok_or_else(no_classes)?;
         let familiar = calibration.probability_known(f64::from(logits[best]));
         let known = self.unknown().accepts(familiar);
@@ -171,12 +177,6 @@ impl FewShotClassifier {
             probability: probabilities[index],
         });
         let weights = softmax(similarities, calibration.temperature);
-        let mut starts = Vec::with_capacity(classes.len());
-        let mut start = 0;
-        for class in &classes {
-            starts.push(start);
-            start += class.examples().len();
-        }
         let evidence = greatest(&weights, show.evidence).into_iter().map(|index| {
             let class = starts.partition_point(|&start| start <= index) - 1;
             let example = &classes[class].examples()[index - starts[class]];
@@ -202,9 +202,67 @@ impl FewShotClassifier {
     }
 }
 
-fn similarities(kernel: Kernel, query: &[f32], class: &Class) -> Vec<f32> {
+/// The classes in their order.
+struct Layout<'a> {
+    classes: Vec<&'a Class>,
+    /// Of each class the place of its first example among all.
+    starts: Vec<usize>,
+    n_examples: usize,
+}
+
+impl<'a> Layout<'a> {
+    fn of(classifier: &'a FewShotClassifier) -> Self {
+        let classes: Vec<&Class> = classifier.classes().collect();
+        let mut starts = Vec::with_capacity(classes.len());
+        let mut n_examples = 0;
+        for class in &classes {
+            starts.push(n_examples);
+            n_examples += class.examples().len();
+        }
+        Self {
+            classes,
+            starts,
+            n_examples,
+        }
+    }
+}
+
+/// How near a query is to classes.
+struct Scores {
+    /// To each class.
+    logits: Vec<f32>,
+    /// To each of their examples.
+    similarities: Vec<f32>,
+}
+
+impl Scores {
+    fn of(kernel: Kernel, query: &[f32], classes: &[&Class]) -> Self {
+        let mut logits = Vec::with_capacity(classes.len());
+        let mut near = Vec::new();
+        for class in classes {
+            let start = near.len();
+            near.extend(similarities(kernel, query, class));
+            logits.push(kernel::logit(kernel, query, class, &near[start..]));
+        }
+        Self {
+            logits,
+            similarities: near,
+        }
+    }
+
+    fn joined(pieces: Vec<Self>) -> Self {
+        let (mut logits, mut similarities) = (Vec::new(), Vec::new());
+        for piece in pieces {
+            logits.extend(piece.logits);
+            similarities.extend(piece.similarities);
+        }
+        Self { logits, similarities }
+    }
+}
+
+fn similarities(kernel: Kernel, query: &[f32], class: &Class) -> impl Iterator<Item = f32> {
     let rows = class.rows().chunks_exact(query.len());
-    rows.map(|row| kernel::similarity(kernel, query, row)).collect()
+    rows.map(move |row| kernel::similarity(kernel, query, row))
 }
 
 fn no_classes() -> Error {
@@ -228,6 +286,9 @@ fn softmax(values: &[f32], temperature: f64) -> Vec<f64> {
 
 /// Indices of the greatest values, falling; among equals the earlier one first.
 fn greatest(values: &[f64], count: usize) -> Vec<usize> {
+    if count <= FEW {
+        return few_greatest(values, count);
+    }
     let order = |&a: &usize, &b: &usize| values[b].total_cmp(&values[a]).then(a.cmp(&b));
     let mut indices: Vec<usize> = (0..values.len()).collect();
     if count < indices.len() {
@@ -236,4 +297,35 @@ fn greatest(values: &[f64], count: usize) -> Vec<usize> {
     }
     indices.sort_unstable_by(order);
     indices
+}
+
+fn few_greatest(values: &[f64], count: usize) -> Vec<usize> {
+    let mut found: Vec<usize> = Vec::with_capacity(count + 1);
+    for (index, value) in values.iter().enumerate() {
+        let last = found.last().filter(|_| found.len() == count);
+        if count == 0 || last.is_some_and(|&last| value.total_cmp(&values[last]).is_le()) {
+            continue;
+        }
+        let at = found.partition_point(|&other| values[other].total_cmp(value).is_ge());
+        found.insert(at, index);
+        found.truncate(count);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greatest_values_are_the_first_of_all_in_order() {
+        let values: Vec<f64> = (0..500u32).map(|index| f64::from(index * 7919 % 101)).collect();
+        let mut all: Vec<usize> = (0..values.len()).collect();
+        all.sort_by(|&a, &b| values[b].total_cmp(&values[a]).then(a.cmp(&b)));
+        for count in [0, 1, 5, FEW, FEW + 1, 499, 500, 600] {
+            assert_eq!(greatest(&values, count), all[..count.min(500)], "{count}");
+            assert_eq!(few_greatest(&values, count), all[..count.min(500)], "{count}");
+        }
+        assert!(greatest(&[], 5).is_empty());
+    }
 }

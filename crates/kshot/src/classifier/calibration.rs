@@ -10,19 +10,12 @@
 //! - The boundary on the greatest logit separates both kinds best (Youden's index), but refuses at most a twentieth of
 //!   the known. How fast the probability of being known rises around it is a logistic regression's slope.
 
-use rayon::prelude::*;
-
 use super::adapted::Adapted;
-use super::kernel;
+use super::left_out::{LeftOut, SAMPLE};
 use super::temperature::{self, Row, minimise};
 use super::{Class, FewShotClassifier};
 use crate::error::Error;
-use crate::method::Kernel;
 
-/// Multiplications that the scores of the sample may take; what it buys is a hundred examples among 10,000 classes.
-const BUDGET: usize = 96 << 20;
-/// Examples in the sample, at least and at most.
-const SAMPLE: (usize, usize) = (32, 512);
 /// Share of the left-out examples of known classes that the boundary may refuse.
 const REFUSED: f64 = 0.05;
 /// Fewest left-out examples of either kind for a boundary.
@@ -113,10 +106,10 @@ impl Calibration {
     }
 }
 
-/// Leaves examples out; see the module.
-pub fn calibrate(classifier: &FewShotClassifier) -> Result<Calibration, Error> {
-    let rows = match classifier.kernel() {
-        Some(kernel) => kernel_rows(classifier, kernel),
+/// Leaves examples out; see the module. Where a kernel scores, `left_out` has their scores.
+pub fn calibrate(classifier: &FewShotClassifier, left_out: Option<&LeftOut>) -> Result<Calibration, Error> {
+    let rows = match left_out {
+        Some(left_out) => left_out.rows(),
         None => adapted_rows(classifier)?,
     };
     let known: Vec<&Row> = rows.iter().filter(|row| row.own.is_some()).collect();
@@ -127,29 +120,6 @@ pub fn calibrate(classifier: &FewShotClassifier) -> Result<Calibration, Error> {
         left_out: known.len(),
         accuracy: (!known.is_empty()).then(|| right as f64 / known.len() as f64),
     })
-}
-
-fn kernel_rows(classifier: &FewShotClassifier, kernel: Kernel) -> Vec<Row> {
-    let classes: Vec<&Class> = classifier.classes().collect();
-    let columns = match kernel {
-        Kernel::SquaredEuclidean | Kernel::Cosine { .. } => classes.len(),
-        Kernel::Attention { .. } | Kernel::Nearest => classifier.n_examples(),
-    };
-    let work = (columns * classes.first().map_or(1, |class| class.prototype().len())).max(1);
-    let sample = sample(&classes, (BUDGET / work).clamp(SAMPLE.0, SAMPLE.1));
-    sample
-        .into_par_iter()
-        .map(|(own, example)| {
-            let features = classes[own].prototype().len();
-            let query = &classes[own].rows()[example * features..][..features];
-            let others = classes.iter().enumerate().filter(|(index, _)| *index != own);
-            let others = others.map(|(_, class)| kernel::logit_alone(kernel, query, class));
-            Row::new(
-                kernel::logit_without(kernel, classes[own], example),
-                others.collect(),
-            )
-        })
-        .collect()
 }
 
 fn adapted_rows(classifier: &FewShotClassifier) -> Result<Vec<Row>, Error> {
@@ -186,26 +156,6 @@ fn adapted_rows(classifier: &FewShotClassifier) -> Result<Vec<Row>, Error> {
         }
     }
     Ok(rows)
-}
-
-/// Class and example of the pictures with the smallest hashes.
-fn sample(classes: &[&Class], count: usize) -> Vec<(usize, usize)> {
-    let mut all: Vec<_> = classes
-        .iter()
-        .enumerate()
-        .flat_map(|(class, found)| {
-            let examples = found.examples().iter().enumerate();
-            examples.map(move |(index, example)| (example.hash(), class, index))
-        })
-        .collect();
-    if count < all.len() {
-        all.select_nth_unstable(count);
-        all.truncate(count);
-    }
-    all.sort_unstable();
-    all.into_iter()
-        .map(|(_, class, example)| (class, example))
-        .collect()
 }
 
 fn boundary(rows: &[Row]) -> Option<Boundary> {

@@ -88,6 +88,12 @@ impl Class {
         self.examples.get(at)
     }
 
+    /// Whether both have the same pictures under the same names.
+    pub(super) fn has_examples_of(&self, other: &Class) -> bool {
+        let same = |(a, b): (&Example, &Example)| a.hash == b.hash && a.name == b.name;
+        self.examples.len() == other.examples.len() && self.examples.iter().zip(&other.examples).all(same)
+    }
+
     /// The mean of its examples' embeddings, `[features]`.
     pub fn mean(&self) -> Vec<f32> {
         mean(self.examples.iter().map(Example::embedding))

@@ -481,3 +481,24 @@ fn wrong_names_embeddings_and_pictures_are_refused_and_change_nothing() {
     );
     assert_eq!((classifier.classes().len(), classifier.n_examples()), (2, 4));
 }
+
+#[test]
+fn two_classifiers_differ_in_the_classes_that_do() {
+    let mut one = enrolled(Kernel::SquaredEuclidean, &balls(6, 3, 0.5, 1));
+    let other = one.clone();
+    assert!(one.differences(&other).is_empty());
+    one.rename_class("class1", "class9").unwrap();
+    one.remove_class("class3").unwrap();
+    one.add_examples("class4", vec![example(99, &[0.5; 8])]).unwrap();
+    let names = ["class1", "class3", "class4", "class9"];
+    assert_eq!(
+        (one.differences(&other), other.differences(&one)),
+        (names.to_vec(), names.to_vec())
+    );
+    // Made anew, the same pictures are no difference.
+    assert!(
+        other
+            .differences(&enrolled(Kernel::SquaredEuclidean, &balls(6, 3, 0.5, 1)))
+            .is_empty()
+    );
+}

@@ -11,7 +11,7 @@ use super::{Built, Encoder, EncoderRequest, EncoderSpec};
 use crate::block::he_normal;
 use crate::data::ImageShape;
 use crate::error::Error;
-use crate::layers::uniform;
+use crate::layers::{check_sizes, uniform};
 use crate::norm::Pass;
 use crate::ops::layered;
 use crate::options::{OptionKind, OptionSpec};
@@ -49,6 +49,12 @@ fn build(request: &EncoderRequest<'_>, rng: &mut ChaCha8Rng) -> Result<Built, Er
         width: 1,
         channels: filters,
     };
+    let matrices = [
+        (9 * image.channels, filters),
+        (9 * filters, filters),
+        (features(image, filters), filters),
+    ];
+    check_sizes(request.most_weights, &matrices)?;
     Ok(Built {
         encoder: Encoder::Conv5(Conv5::new(image, filters, rng, request.device)),
         maps,
@@ -58,17 +64,11 @@ fn build(request: &EncoderRequest<'_>, rng: &mut ChaCha8Rng) -> Result<Built, Er
 impl Conv5 {
     /// One with fresh weights for images of this shape.
     pub fn new(image: ImageShape, filters: usize, rng: &mut ChaCha8Rng, device: &Device) -> Self {
-        let (mut height, mut width) = (image.height, image.width);
-        for _ in 0..BLOCKS {
-            if pools(height, width) {
-                (height, width) = (height / 2, width / 2);
-            }
-        }
         let block = |block: usize, rng: &mut ChaCha8Rng| {
             let c_in = if block == 0 { image.channels } else { filters };
             fresh_block([3, 3, c_in, filters], rng, device)
         };
-        let features = height * width * filters;
+        let features = features(image, filters);
         Self {
             blocks: (0..BLOCKS).map(|index| block(index, rng)).collect(),
             dense: uniform(features, filters, features, rng, device),
@@ -94,6 +94,17 @@ impl Conv5 {
         let dense = maps.flatten::<2>(1, 3).matmul(self.dense.val());
         dense.unsqueeze_dims(&[1, 1])
     }
+}
+
+/// Values of the last maps.
+fn features(image: ImageShape, filters: usize) -> usize {
+    let (mut height, mut width) = (image.height, image.width);
+    for _ in 0..BLOCKS {
+        if pools(height, width) {
+            (height, width) = (height / 2, width / 2);
+        }
+    }
+    height * width * filters
 }
 
 fn fresh_block(shape: [usize; 4], rng: &mut ChaCha8Rng, device: &Device) -> Param<Tensor<4>> {

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use super::{Built, Encoder, EncoderRequest, EncoderSpec};
 use crate::data::ImageShape;
 use crate::error::Error;
-use crate::layers::Linear;
+use crate::layers::{Linear, check_sizes};
 use crate::norm::Pass;
 use crate::options::{OptionKind, OptionSpec};
 
@@ -37,6 +37,7 @@ pub struct Identity {
 
 fn build(request: &EncoderRequest<'_>, rng: &mut ChaCha8Rng) -> Result<Built, Error> {
     let outputs = request.options.integer("project");
+    check_sizes(request.most_weights, &[(request.image.len(), outputs)])?;
     let projection = (outputs > 0).then(|| Linear::new(request.image.len(), outputs, rng, request.device));
     let maps = match outputs {
         0 => request.image,

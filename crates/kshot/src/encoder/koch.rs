@@ -19,7 +19,7 @@ use rand_distr::{Distribution, Normal};
 use super::{Built, Encoder, EncoderRequest, EncoderSpec};
 use crate::data::ImageShape;
 use crate::error::Error;
-use crate::layers::Linear;
+use crate::layers::{Linear, check_sizes};
 use crate::norm::Pass;
 use crate::options::{OptionKind, OptionSpec};
 
@@ -87,6 +87,14 @@ fn build(request: &EncoderRequest<'_>, rng: &mut ChaCha8Rng) -> Result<Built, Er
         request.options.integer("filters"),
         request.options.integer("units"),
     );
+    let mut c_in = image.channels;
+    for (window, multiple, _) in CONVOLUTIONS {
+        check_sizes(
+            request.most_weights,
+            &[(window * window * c_in, multiple * filters)],
+        )?;
+        c_in = multiple * filters;
+    }
     let mut maps = image;
     let convolutions = CONVOLUTIONS
         .into_iter()
@@ -104,6 +112,7 @@ fn build(request: &EncoderRequest<'_>, rng: &mut ChaCha8Rng) -> Result<Built, Er
             }
         })
         .collect();
+    check_sizes(request.most_weights, &[(maps.len(), units)])?;
     let units = Linear {
         weight: normal([maps.len(), units], 0.0, LINEAR_DEVIATION, rng, request.device),
         bias: normal([units], BIAS_MEAN, BIAS_DEVIATION, rng, request.device),

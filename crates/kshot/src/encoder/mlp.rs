@@ -12,7 +12,7 @@ use super::{Built, Encoder, EncoderRequest, EncoderSpec};
 use crate::data::ImageShape;
 use crate::error::Error;
 use crate::inner::Layer;
-use crate::layers::Linear;
+use crate::layers::{Linear, check_sizes};
 use crate::norm::Pass;
 use crate::options::{OptionKind, OptionSpec};
 
@@ -48,7 +48,13 @@ pub struct Mlp {
 fn build(request: &EncoderRequest<'_>, rng: &mut ChaCha8Rng) -> Result<Built, Error> {
     let units = request.options.integer("units");
     let mut inputs = request.image.len();
-    let layers = (0..request.options.integer("depth"))
+    let depth = request.options.integer("depth");
+    // The second matrix has all further layers side by side.
+    check_sizes(
+        request.most_weights,
+        &[(inputs, units), (units, (depth - 1) * units)],
+    )?;
+    let layers = (0..depth)
         .map(|_| {
             let layer = Linear::for_relu(inputs, units, rng, request.device);
             inputs = units;

@@ -60,6 +60,8 @@ pub struct EncoderRequest<'a> {
     pub external: Option<&'a Arc<[u8]>>,
     /// Where its weights live.
     pub device: &'a Device,
+    /// Most weights that a layer may have: no more than a file that they come from has.
+    pub most_weights: usize,
 }
 
 /// An encoder and what it gives.

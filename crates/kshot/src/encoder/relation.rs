@@ -12,6 +12,7 @@ use crate::block::ConvBlock;
 use crate::data::ImageShape;
 use crate::error::Error;
 use crate::inner::Layer;
+use crate::layers::check_sizes;
 use crate::norm::Pass;
 use crate::ops::conv_block::{Activation, BlockForm};
 use crate::options::{OptionKind, OptionSpec};
@@ -60,6 +61,10 @@ fn build(request: &EncoderRequest<'_>, rng: &mut ChaCha8Rng) -> Result<Built, Er
         });
     }
     let filters = request.options.integer("filters");
+    check_sizes(
+        request.most_weights,
+        &[(9 * image.channels, filters), (9 * filters, filters)],
+    )?;
     let mut maps = image;
     let blocks = FORMS
         .into_iter()

@@ -14,6 +14,7 @@ use super::{Built, Encoder, EncoderRequest, EncoderSpec};
 use crate::block::ConvBlock;
 use crate::data::ImageShape;
 use crate::error::Error;
+use crate::layers::check_sizes;
 use crate::norm::Pass;
 use crate::ops::conv_block::{Activation, BlockForm};
 use crate::ops::join::join;
@@ -77,6 +78,11 @@ fn build(request: &EncoderRequest<'_>, rng: &mut ChaCha8Rng) -> Result<Built, Er
         });
     }
     let width = request.options.integer("width");
+    let widest = width << (BLOCKS - 1);
+    check_sizes(
+        request.most_weights,
+        &[(9 * image.channels, width), (9 * widest, widest)],
+    )?;
     let mut c_in = image.channels;
     let blocks = (0..BLOCKS)
         .map(|block| {

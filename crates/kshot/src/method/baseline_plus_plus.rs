@@ -27,6 +27,7 @@ use crate::block::he_normal;
 use crate::encoder::Encoder;
 use crate::episode::Support;
 use crate::error::Error;
+use crate::layers::check_sizes;
 use crate::learner::{Learner, erase};
 use crate::norm::{Norm, Pass};
 use crate::options::{OptionKind, OptionSpec};
@@ -109,6 +110,7 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
             name: "base-classes",
             problem: format!("expected the number of training classes, 1 to 1000000, found `{text}`"),
         })?;
+    check_sizes(request.most_weights, &[(features, classes)])?;
     let weights = he_normal(features, classes * features, request.rng);
     Ok(erase(
         BaselinePlusPlus {

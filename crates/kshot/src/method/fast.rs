@@ -17,7 +17,7 @@ use super::{MethodRequest, Scores};
 use crate::episode::{Episode, Support, TaskShape};
 use crate::error::Error;
 use crate::inner::{Batch, BatchStatistics, Layer, Network, Normalisation, Targets, Weights};
-use crate::layers::Linear;
+use crate::layers::{Linear, check_sizes};
 use crate::learner::{self, Learner, Step, Task};
 use crate::named;
 use crate::norm::Norm;
@@ -129,6 +129,7 @@ impl Model {
         }
         let mut layers = request.encoder.layers(request.image)?;
         let features = request.maps.len();
+        check_sizes(request.most_weights, &[(features, n_way)])?;
         let head = Linear::new(features, n_way, request.rng, request.device);
         layers.push(Layer::Linear {
             weight: [features, n_way],

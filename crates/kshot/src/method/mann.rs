@@ -43,7 +43,7 @@ use super::{Batch, Family, Method, MethodRequest, MethodSpec, Objective, Preset,
 use crate::encoder::Encoder;
 use crate::episode::Support;
 use crate::error::Error;
-use crate::layers::{Linear, uniform};
+use crate::layers::{Linear, check_sizes, uniform};
 use crate::learner::{Learner, erase};
 use crate::norm::{Norm, Pass};
 use crate::options::{OptionKind, OptionSpec};
@@ -208,6 +208,7 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
         options,
         device,
         rng,
+        most_weights,
         ..
     } = request;
     let n_way = *n_way.end();
@@ -238,12 +239,18 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
             problem: format!("{heads} heads need at least {heads} rows to write to, found {rows}"),
         });
     }
+    let fed_back = hidden + heads * width;
+    let matrices = [
+        (maps.len() + n_way, 4 * hidden),
+        (fed_back, 4 * hidden),
+        (hidden, sizes.emitted()),
+    ];
+    check_sizes(most_weights, &matrices)?;
     let mut input = Linear::new(maps.len() + n_way, 4 * hidden, rng, device);
     let mut bias = vec![0.0; 4 * hidden];
     // The forget gate is open at first.
     bias[hidden..2 * hidden].fill(1.0);
     input.bias = Param::from_data(TensorData::new(bias, [4 * hidden]), device);
-    let fed_back = hidden + heads * width;
     let recurrent = uniform(fed_back, 4 * hidden, fed_back, rng, device);
     let mut emitted = Linear::new(hidden, sizes.emitted(), rng, device);
     if sizes.sharpness_learned {

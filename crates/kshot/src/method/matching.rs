@@ -27,7 +27,7 @@ use super::{Batch, Family, Kernel, Method, MethodRequest, MethodSpec, Objective,
 use crate::encoder::Encoder;
 use crate::episode::Support;
 use crate::error::Error;
-use crate::layers::LstmCell;
+use crate::layers::{LstmCell, check_sizes};
 use crate::learner::{Learner, erase};
 use crate::norm::{Norm, Pass};
 use crate::options::{OptionKind, OptionSpec};
@@ -192,12 +192,19 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
         options,
         device,
         rng,
+        most_weights,
         ..
     } = request;
     let learned = options.text("attention") == "learned";
     let start = if learned { 10.0f32.ln() } else { 0.0 };
     let log_factor = Param::from_data(TensorData::new(vec![start], [1]), device).set_require_grad(learned);
     let features = maps.len();
+    if options.flag("fce") {
+        check_sizes(
+            most_weights,
+            &[(features.saturating_mul(3), features.saturating_mul(4))],
+        )?;
+    }
     let context = options.flag("fce").then(|| Context {
         forward: LstmCell::new(2 * features, features, rng, device),
         backward: LstmCell::new(2 * features, features, rng, device),

@@ -148,6 +148,8 @@ pub struct MethodRequest<'a> {
     pub device: &'a Device,
     /// For further fresh weights.
     pub rng: &'a mut ChaCha8Rng,
+    /// Most weights that a layer may have: no more than a file that they come from has.
+    pub most_weights: usize,
 }
 
 /// A few-shot learner and how it is meta-trained.

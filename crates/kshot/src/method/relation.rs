@@ -27,7 +27,7 @@ use crate::data::ImageShape;
 use crate::encoder::Encoder;
 use crate::episode::Support;
 use crate::error::Error;
-use crate::layers::Linear;
+use crate::layers::{Linear, check_sizes};
 use crate::learner::{Learner, erase};
 use crate::norm::{Norm, Pass};
 use crate::ops::conv_block::{Activation, BlockForm};
@@ -202,6 +202,7 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
         options,
         device,
         rng,
+        most_weights,
         ..
     } = request;
     let filters = options.integer("relation-filters");
@@ -220,6 +221,7 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
             ),
         });
     }
+    check_sizes(most_weights, &[(height * width * filters, HIDDEN)])?;
     let blocks = vec![
         ConvBlock::new(3, 2 * maps.channels, filters, form, rng, device),
         ConvBlock::new(3, filters, filters, form, rng, device),
