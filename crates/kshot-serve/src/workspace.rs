@@ -52,8 +52,8 @@ impl Workspace {
     ///
     /// # Errors
     /// What the store says.
-    pub fn new(library: Library, limits: Limits) -> Result<Self, StoreError> {
-        let index = Index::of(library.store().contents()?);
+    pub fn new(mut library: Library, limits: Limits) -> Result<Self, StoreError> {
+        let index = in_step(&mut library)?;
         Ok(Self {
             place: library.store().place().to_owned(),
             snapshot: RwLock::new(Arc::new(Snapshot::of(&library, index))),
@@ -391,8 +391,7 @@ impl Workspace {
         let incoming = transfer::read(bytes, &self.limits)?;
         let done = transfer::replace(library.store(), incoming.as_ref());
         // Whatever came of it, show what is there now.
-        library.refresh().map_err(store_problem)?;
-        let index = Index::of(library.store().contents().map_err(store_problem)?);
+        let index = in_step(&mut library).map_err(store_problem)?;
         self.publish(&library, index);
         done
     }
@@ -448,6 +447,21 @@ impl Workspace {
     fn lock(&self) -> MutexGuard<'_, Library> {
         self.library.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The order in which everything came, with the library in step with it.
+fn in_step(library: &mut Library) -> Result<Index, StoreError> {
+    library.refresh()?;
+    let mut contents = library.store().contents()?;
+    // Another program may change the store in between. Where that goes on and on, the next refresh does the rest.
+    for _ in 0..8 {
+        if contents.change == library.change() {
+            break;
+        }
+        library.refresh()?;
+        contents = library.store().contents()?;
+    }
+    Ok(Index::of(contents))
 }
 
 /// Whether a class can be called so, and has an address: whoever asks for `/v1/classes/..` asks for `/v1/`.

@@ -315,3 +315,20 @@ async fn a_class_that_would_have_no_address_is_refused() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_is_enrolled_while_the_server_starts_is_recognised_as_soon_as_it_is_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("s.kshot").to_string_lossy().into_owned();
+    let library = Library::with_model(open_or_create(&place).unwrap(), untrained(), Head::Model).unwrap();
+    let mut other = Library::open(kshot_store::open(&place).unwrap(), Head::Model).unwrap();
+    other
+        .add("meanwhile", vec![("a.png".to_owned(), bar(true, 9))])
+        .unwrap();
+    let config = Config::new("127.0.0.1:0".parse().unwrap());
+    let router = Server::new(config, library).unwrap().router();
+    let listed = json_of(send(&router, request("GET", "/v1/classes", "", "")).await).await;
+    assert_eq!(listed["classes"][0]["n_examples"], 1, "{listed}");
+    let answer = send(&router, request("POST", "/classify", "image/png", bar(true, 9))).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+}

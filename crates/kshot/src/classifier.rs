@@ -320,7 +320,8 @@ impl FewShotClassifier {
         loop {
             let order = match (ours.peek(), theirs.peek()) {
                 (Some(our), Some(their)) if Arc::ptr_eq(our, their) => {
-                    (ours.next(), theirs.next());
+                    ours.next();
+                    theirs.next();
                     continue;
                 }
                 (Some(our), Some(their)) => our.name().cmp(their.name()),
