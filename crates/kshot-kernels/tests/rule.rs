@@ -1,6 +1,8 @@
 //! The recurrent update rule against the same formulas in plain `f64`, and its gradients against central differences of
 //! these.
 
+mod common;
+
 use kshot_kernels::{RuleInputs, SimdLevel, UpdateRule, with_simd_level};
 use proptest::prelude::*;
 
@@ -99,37 +101,26 @@ fn with_told<R>(steps: &[Told], then: impl FnOnce(&[RuleInputs<'_>]) -> R) -> R 
     then(&told)
 }
 
-/// Numbers that are the same in `f32` and `f64`.
-fn draw(rng: &mut impl FnMut() -> f64, count: usize) -> Vec<f64> {
-    (0..count).map(|_| f64::from(rng() as f32)).collect()
-}
-
-fn case(units: usize, n: usize, steps: usize, seed: u64) -> (Numbers, Vec<f64>, Vec<Told>) {
-    let mut state = seed.wrapping_mul(2).wrapping_add(1);
-    let mut rng = move || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 40) as f64 / f64::from(1 << 23) - 1.0
-    };
+fn case(units: usize, n: usize, steps: usize, mut seed: u64) -> (Numbers, Vec<f64>, Vec<Told>) {
+    let mut draw = |count: usize| common::both(&mut seed, count).1;
     let numbers = Numbers {
         units,
-        weight: draw(&mut rng, (4 + units) * 4 * units),
-        bias: draw(&mut rng, 4 * units),
-        gates: [(); 2].map(|()| draw(&mut rng, units + 3)),
+        weight: draw((4 + units) * 4 * units),
+        bias: draw(4 * units),
+        gates: [(); 2].map(|()| draw(units + 3)),
     };
-    let theta = draw(&mut rng, n);
+    let theta = draw(n);
     let told = (0..steps).map(|_| Told {
-        shared: [draw(&mut rng, 1)[0], draw(&mut rng, 1)[0]],
-        inputs: draw(&mut rng, 2 * n),
-        gradient: draw(&mut rng, n),
+        shared: [draw(1)[0], draw(1)[0]],
+        inputs: draw(2 * n),
+        gradient: draw(n),
     });
     let told = told.collect();
     (numbers, theta, told)
 }
 
 fn on_every_level(mut body: impl FnMut(SimdLevel)) {
-    for level in SimdLevel::ALL.into_iter().filter(|level| level.is_available()) {
+    for level in common::levels() {
         with_simd_level(level, || body(level)).unwrap();
     }
 }

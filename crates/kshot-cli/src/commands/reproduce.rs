@@ -59,10 +59,13 @@ pub fn command() -> Command {
                 .allow_negative_numbers(true)
                 .help("share of the planned episodes, to try it out; the table says so"),
         )
-        .arg(common::switch(
-            "no-training",
-            "train nothing: test what is trained to its end, and write the table",
-        ))
+        .arg(
+            common::switch(
+                "no-training",
+                "train nothing: test what is trained to its end, and write the table",
+            )
+            .conflicts_with("budget"),
+        )
         .arg(common::switch("list", "print the plan and how far it is"))
         .arg(common::data_dir_flag())
         .arg(common::threads_flag())

@@ -35,6 +35,11 @@ pub fn decode<T>(bytes: &[u8], path: &Path, then: impl FnOnce(DynamicImage) -> T
             "not a readable PNG, JPEG, WebP or BMP picture ({error}); replace or remove it"
         ))
     };
+    if let Some(chunk) = overlong_chunk(bytes) {
+        return Err(damaged(format!(
+            "a WebP picture whose `{chunk}` chunk says that it is longer than the file; replace or remove it"
+        )));
+    }
     let mut reader = ImageReader::new(Cursor::new(bytes))
         .with_guessed_format()
         .map_err(|error| DataError::io(path, error))?;
@@ -64,6 +69,26 @@ pub fn decode<T>(bytes: &[u8], path: &Path, then: impl FnOnce(DynamicImage) -> T
     Ok(then(picture))
 }
 
+/// The name of a WebP's first chunk that reaches beyond the file: the decoder asks for as much memory as a chunk of
+/// metadata says that it has, up to 4 GiB, whatever its limits are.
+fn overlong_chunk(bytes: &[u8]) -> Option<String> {
+    let length = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?) as usize);
+    if bytes.get(..4)? != b"RIFF" || bytes.get(8..12)? != b"WEBP" {
+        return None;
+    }
+    let end = length(4)?.saturating_add(8).min(bytes.len());
+    let mut at = 12;
+    while at + 8 <= end {
+        let size = length(at + 4)?;
+        if size > bytes.len() - (at + 8) {
+            return Some(bytes[at..at + 4].escape_ascii().to_string());
+        }
+        // Chunks begin at even places.
+        at += 8 + size.next_multiple_of(2);
+    }
+    None
+}
+
 /// Whether `count` images of `length` bytes each fit into [`MAX_DATASET`].
 ///
 /// # Errors
@@ -86,4 +111,34 @@ pub fn check_memory(dataset: &str, count: usize, length: usize) -> Result<(), Da
 /// One pixel as a number in `[0, 1]`.
 pub fn unit(byte: u8) -> f32 {
     f32::from(byte) / 255.0
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{GrayImage, ImageFormat};
+
+    use super::*;
+
+    #[test]
+    fn a_chunk_of_a_webp_is_no_longer_than_the_file() {
+        let mut file = Cursor::new(Vec::new());
+        GrayImage::new(6, 5)
+            .write_to(&mut file, ImageFormat::WebP)
+            .unwrap();
+        let mut bytes = file.into_inner();
+        let sides = |bytes: &[u8]| {
+            decode(bytes, Path::new("a.webp"), |picture| {
+                (picture.width(), picture.height())
+            })
+        };
+        assert_eq!(sides(&bytes).unwrap(), (6, 5));
+        bytes.extend(b"EXIF\xfa\xff\xff\xff\0\0");
+        let length = bytes.len() as u32 - 8;
+        bytes[4..8].copy_from_slice(&length.to_le_bytes());
+        let error = sides(&bytes).unwrap_err().to_string();
+        assert!(error.contains("`EXIF`"), "{error}");
+        // What follows the picture is none of its chunks.
+        bytes[4..8].copy_from_slice(&(length - 10).to_le_bytes());
+        assert_eq!(sides(&bytes).unwrap(), (6, 5));
+    }
 }

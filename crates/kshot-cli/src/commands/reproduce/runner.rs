@@ -73,8 +73,8 @@ impl<'a> Runner<'a> {
     /// Trains and tests until all is there, a signal comes or the budget is used up.
     pub fn work(&mut self) -> Result<End> {
         match self.deadline {
-            Some(deadline) if self.trains => self.in_turns(deadline),
-            _ => self.one_by_one(),
+            Some(deadline) => self.in_turns(deadline),
+            None => self.one_by_one(),
         }
     }
 
