@@ -111,13 +111,14 @@ fn steps(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("four blocks");
     for images in [600, 30] {
         let encoder = Encoder::new(images);
+        let inference = encoder.inference();
         group.throughput(Throughput::Elements(encoder.flops() as u64));
         group.bench_function(format!("step of {images} images"), |bencher| {
             bencher.iter(|| encoder.step(|_, _| ()));
         });
         group.throughput(Throughput::Elements((encoder.flops() / 3.0) as u64));
         group.bench_function(format!("inference of {images} images"), |bencher| {
-            bencher.iter(|| encoder.infer());
+            bencher.iter(|| inference.run(encoder.images()));
         });
     }
 }

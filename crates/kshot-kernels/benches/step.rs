@@ -45,6 +45,7 @@ fn main() {
     let (images, repeats) = (*numbers.first().unwrap_or(&600), *numbers.get(1).unwrap_or(&21));
     let threads = rayon::current_num_threads() as f64;
     let encoder = Encoder::new(images);
+    let inference = encoder.inference();
     let mut memory = machine::Memory::new();
     let (mut limit, mut copies, mut steps, mut inferences) = (vec![], vec![], vec![], vec![]);
     let mut parts = vec![[vec![], vec![]]; 4];
@@ -64,7 +65,7 @@ fn main() {
         });
         let stepped = start.elapsed();
         let start = Moment::now();
-        std::hint::black_box(encoder.infer());
+        std::hint::black_box(inference.run(encoder.images()));
         if round >= 2 {
             limit.push(elapsed);
             copies.push(copied);

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use thiserror::Error;
 
 use crate::kernels::direct::Conv;
+use crate::kernels::ending::Ending;
 use crate::kernels::epilogue::{Pixels, Pool, Spread};
 use crate::kernels::patches::{Planes, Winners};
 use crate::kernels::rule::{RuleSlopes, RuleStep, RuleWeights};
@@ -150,6 +151,8 @@ macro_rules! with_list {
                 w: (*const f32, *const f32), scratch: *mut f32, dy: *const f32,
                 sums: (*mut f32, *mut f32, *mut f32));
             direct::convolve(conv: &Conv, x: *const f32, w: *const f32, y: *mut f32);
+            ending::convolve_and_end(
+                how: (&Conv, &Ending), from: (*const f32, *const f32, *const f32), codes: *mut u8, out: *mut f32);
             direct::weight_gradient(conv: &Conv, x: *const f32, dy: *const f32, dw: *mut f32);
             epilogue::moments(
                 size: (usize, usize, usize), y: *const f32, mean: *mut f32, squares: *mut f32);
@@ -165,8 +168,8 @@ macro_rules! with_list {
             epilogue::finish(
                 pixels: &Pixels, y: *const f32, affine: (*const f32, *const f32), codes: (*mut u8, bool),
                 out: *mut f32);
-            epilogue::answer(
-                pixels: &Pixels, from: (*const f32, usize, bool), affine: (*const f32, *const f32), out: *mut f32);
+            ending::answer(
+                size: ((usize, usize), &Ending), from: (*const f32, usize, usize), shift: *const f32, out: *mut f32);
             epilogue::reduce(
                 pixels: &Pixels, from: (*const u8, *const f32), dout: *const f32, mean: *const f32,
                 sums: (*mut f32, *mut f32));
@@ -229,7 +232,7 @@ with_list!(declare,);
 
 mod portable {
     use super::*;
-    use crate::kernels::{coordinates, direct, epilogue, patches, rule, winograd};
+    use crate::kernels::{coordinates, direct, ending, epilogue, patches, rule, winograd};
     with_list!(compile, (Portable, Portable, [inline(never)]));
 }
 use portable::TABLE as PORTABLE;
@@ -237,7 +240,7 @@ use portable::TABLE as PORTABLE;
 #[cfg(target_arch = "aarch64")]
 mod neon {
     use super::*;
-    use crate::kernels::{coordinates, direct, epilogue, patches, rule, winograd};
+    use crate::kernels::{coordinates, direct, ending, epilogue, patches, rule, winograd};
     use crate::simd::neon::Neon;
     with_list!(compile, (Neon, Neon::new(), [target_feature(enable = "neon")]));
 }
@@ -245,7 +248,7 @@ mod neon {
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use super::*;
-    use crate::kernels::{coordinates, direct, epilogue, patches, rule, winograd};
+    use crate::kernels::{coordinates, direct, ending, epilogue, patches, rule, winograd};
     use crate::simd::avx2::Avx2;
     with_list!(
         compile,
@@ -256,7 +259,7 @@ mod avx2 {
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use super::*;
-    use crate::kernels::{coordinates, direct, epilogue, patches, rule, winograd};
+    use crate::kernels::{coordinates, direct, ending, epilogue, patches, rule, winograd};
     use crate::simd::avx512::Avx512;
     with_list!(
         compile,

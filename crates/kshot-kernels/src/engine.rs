@@ -64,6 +64,16 @@ impl Engine {
         } else {
             shape.images
         };
+        // Transforming the weight pays for itself from so many products on.
+        Self::choose(shape, |products| products * images >= 8 * 36)
+    }
+
+    /// The faster of the two for this shape, for any number of images and a weight that is transformed already.
+    pub fn prepared(shape: &BlockShape) -> Self {
+        Self::choose(shape, |_| true)
+    }
+
+    fn choose(shape: &BlockShape, pays: impl Fn(usize) -> bool) -> Self {
         let size = (shape.conv_height(), shape.conv_width());
         let whole = shape.c_in.is_multiple_of(CHANNEL_STEP) && shape.c_out.is_multiple_of(CHANNEL_STEP);
         if shape.kernel != 3 || !whole || Tiling::u_len((shape.c_in, shape.c_out)) > MOST_TRANSFORMED {
@@ -72,7 +82,7 @@ impl Engine {
         let products = Tiling::products(size);
         let worth_it = match FORCED.get() {
             Some(algorithm) => algorithm == Algorithm::Winograd,
-            None => 2 * products <= 9 * size.0 * size.1 && products * images >= 8 * 36,
+            None => 2 * products <= 9 * size.0 * size.1 && pays(products),
         };
         if !worth_it {
             return Self::Direct;
@@ -176,6 +186,24 @@ impl<'a> Convolver<'a> {
     /// Puts an image in place for [`Self::run_rows`].
     pub fn place(&mut self, image: &[f32]) {
         self.x.fill(image);
+    }
+
+    /// The whole block on one image, with a code per output element; direct convolution only.
+    pub fn run_to_the_end(
+        &mut self,
+        image: &[f32],
+        shift: &[f32],
+        codes: &mut [u8],
+        out: &mut [MaybeUninit<f32>],
+    ) {
+        let (shape, layout) = (self.shape, self.layout);
+        assert!(self.winograd.is_none() && shift.len() == layout.c_out);
+        assert!(codes.len() == layout.out_len() && out.len() == shape.out_image_len());
+        let (conv, ending) = layout.convolution_and_ending(shape, layout.out.1 * shape.c_out);
+        let from = (self.x.fill(image).as_ptr(), self.weight.as_ptr(), shift.as_ptr());
+        let (codes, out) = (codes.as_mut_ptr(), out.as_mut_ptr().cast());
+        // SAFETY: `x` has the border and `w` all taps; the others have just been checked.
+        unsafe { (self.kernels.convolve_and_end)((&conv, &ending), from, codes, out) };
     }
 }
 

@@ -1,4 +1,4 @@
-//! The training forward pass and inference.
+//! The training forward pass.
 
 use std::mem::MaybeUninit;
 
@@ -7,13 +7,14 @@ use rayon::prelude::*;
 use crate::buffer::Buffer;
 use crate::dispatch::{Kernels, kernels};
 use crate::engine::{Convolver, Engine};
+use crate::inference::as_uninit;
 use crate::parameters::Parameters;
 use crate::patches::{self, Patches};
 use crate::plan::{Chunk, Layout, chunks, split};
 use crate::saved::Saved;
 use crate::shape::BlockShape;
 use crate::statistics::Moments;
-use crate::weight::{Weight, Weights};
+use crate::weight::{Held, Weight, Weights};
 
 /// The training forward pass.
 ///
@@ -71,43 +72,6 @@ pub fn forward_new(
     (out, saved)
 }
 
-/// Inference: `scale` and `shift`, `[c_out]`, stand for the norm (or for 1 and the bias). The map before
-/// the pool never leaves the cache. As in [`forward`], each group may have its own parameters.
-///
-/// # Panics
-///
-/// As [`forward`].
-pub fn infer(shape: &BlockShape, x: &[f32], w: &[f32], scale: &[f32], shift: &[f32], out: &mut [f32]) {
-    run_infer(shape, x, w, scale, shift, as_uninit(out));
-}
-
-/// As [`infer`], with an output of its own that isn't filled with zeros first.
-///
-/// # Panics
-///
-/// As [`infer`].
-pub fn infer_new(shape: &BlockShape, x: &[f32], w: &[f32], scale: &[f32], shift: &[f32]) -> Vec<f32> {
-    shape.check(&[]);
-    let mut out = Vec::with_capacity(shape.output_len());
-    run_infer(
-        shape,
-        x,
-        w,
-        scale,
-        shift,
-        &mut out.spare_capacity_mut()[..shape.output_len()],
-    );
-    // SAFETY: `run_infer` has written every element.
-    unsafe { out.set_len(shape.output_len()) };
-    out
-}
-
-/// The same memory, of which nothing may be read before it is written.
-fn as_uninit(values: &mut [f32]) -> &mut [MaybeUninit<f32>] {
-    // SAFETY: same layout; this crate writes only initialised floats to its outputs.
-    unsafe { &mut *(std::ptr::from_mut(values) as *mut [MaybeUninit<f32>]) }
-}
-
 /// [`forward`], writing every element of `out`.
 fn run_forward(
     shape: &BlockShape,
@@ -146,39 +110,8 @@ fn run_forward(
     let Saved {
         scale, shift, codes, ..
     } = &mut saved;
-    pass.all_at_once(scale, shift, Some(codes), out);
+    pass.all_at_once(scale, shift, codes, out);
     saved
-}
-
-/// [`infer`], writing every element of `out`.
-fn run_infer(
-    shape: &BlockShape,
-    x: &[f32],
-    w: &[f32],
-    scale: &[f32],
-    shift: &[f32],
-    out: &mut [MaybeUninit<f32>],
-) {
-    shape.check(&[
-        ("x", x.len(), shape.input_len()),
-        ("out", out.len(), shape.output_len()),
-    ]);
-    let parameters = Parameters::new(shape, w, Some(scale), Some(shift));
-    let mut pass = Pass::new(shape, x, parameters);
-    if shape.pool {
-        // A last row or column that no window covers has no say in the answer.
-        pass.layout.conv = (2 * pass.layout.out.0, 2 * pass.layout.out.1);
-    }
-    let channels = pass.layout.c_out;
-    let (mut scales, mut shifts) = (
-        Buffer::zeroed(shape.groups * channels),
-        Buffer::zeroed(shape.groups * channels),
-    );
-    for group in 0..shape.groups {
-        scales[group * channels..][..shape.c_out].copy_from_slice(parameters.gamma(group));
-        shifts[group * channels..][..shape.c_out].copy_from_slice(parameters.beta(group));
-    }
-    pass.all_at_once(&scales, &shifts, None, out);
 }
 
 /// 1, -1 or 0 as the values are positive, negative or zero: with a scale's sign known, the winner of a window is known
@@ -298,114 +231,54 @@ impl<'a> Pass<'a> {
             });
     }
 
-    /// Convolution, scale and shift, activation and pool in one go, as many rows at a time as stay in the cache.
-    fn all_at_once(
-        &self,
-        scale: &[f32],
-        shift: &[f32],
-        codes: Option<&mut Buffer>,
-        out: &mut [MaybeUninit<f32>],
-    ) {
-        let (shape, layout, channels) = (self.shape, &self.layout, self.layout.c_out);
-        let mut nothing = Buffer::take(0);
-        let (kept, codes) = match codes {
-            Some(codes) => (layout.out_len(), codes),
-            None => (0, &mut nothing),
-        };
+    /// Convolution, scale and shift, activation and pool in one go, without the convolution's output in memory.
+    fn all_at_once(&self, scale: &[f32], shift: &[f32], codes: &mut Buffer, out: &mut [MaybeUninit<f32>]) {
+        let (shape, layout, kernels) = (self.shape, &self.layout, self.kernels);
+        let (channels, kept) = (layout.c_out, layout.out_len());
         let codes = split(&self.chunks, kept, codes.as_bytes_mut());
         let outs = split(&self.chunks, shape.out_image_len(), out);
         (&self.chunks, codes, outs)
             .into_par_iter()
             .for_each(|(chunk, codes, out)| {
-                let weight = self.weights.of(chunk.group);
-                let mut convolver = Convolver::new(shape, layout, self.kernels, self.engine, &weight);
                 let of_group = chunk.group * channels..(chunk.group + 1) * channels;
-                let mut tail = Tail {
-                    affine: (&scale[of_group.clone()], &shift[of_group.clone()]),
-                    signs: signs(&scale[of_group], channels),
-                    pooled: Buffer::take(if kept > 0 { layout.out_len() } else { 0 }),
+                let shift = &shift[of_group.clone()];
+                let weight = if shape.norm {
+                    let w = self.parameters.w(chunk.group);
+                    Held::Own(Weight::scaled(shape, layout, kernels, self.engine, w, &scale[of_group]))
+                } else {
+                    self.weights.of(chunk.group)
                 };
+                let images = self.images(chunk).chunks_exact(shape.image_len());
+                let outs = out.chunks_exact_mut(shape.out_image_len());
+                let mut convolver = Convolver::new(shape, layout, kernels, self.engine, &weight);
                 if self.engine == Engine::Direct {
-                    let rows = if shape.pool { 2 } else { 1 };
-                    let mut strip = Buffer::take(rows * layout.conv.1 * channels);
-                    for (k, image) in self.images(chunk).chunks_exact(shape.image_len()).enumerate() {
-                        convolver.place(image);
-                        let out = &mut out[k * shape.out_image_len()..][..shape.out_image_len()];
-                        for (i, out) in out.chunks_exact_mut(layout.out.1 * shape.c_out).enumerate() {
-                            convolver.run_rows(i * rows, rows, &mut strip);
-                            let len = layout.out.1 * channels;
-                            let codes = (kept > 0).then(|| &mut codes[k * kept + i * len..][..len]);
-                            self.finish_rows(1, &mut tail, &strip, codes, out);
-                        }
+                    for ((image, codes), out) in images.zip(codes.chunks_exact_mut(kept)).zip(outs) {
+                        convolver.run_to_the_end(image, shift, codes, out);
                     }
                     return;
                 }
-                let block = convolver.block();
+                let ones = signs(&vec![1.0; channels], channels);
+                let (mut pooled, block) = (Buffer::take(kept), convolver.block());
                 let mut ys = Buffer::take(block * layout.conv_len());
-                for (k, images) in self.images(chunk).chunks(block * shape.image_len()).enumerate() {
-                    let count = images.len() / shape.image_len();
-                    let ys = &mut ys[..count * layout.conv_len()];
+                let mut maps = codes.chunks_exact_mut(kept).zip(outs);
+                for images in self.images(chunk).chunks(block * shape.image_len()) {
+                    let ys = &mut ys[..images.len() / shape.image_len() * layout.conv_len()];
                     convolver.run(images, ys);
-                    for (b, y) in ys.chunks_exact(layout.conv_len()).enumerate() {
-                        let image = k * block + b;
-                        let out = &mut out[image * shape.out_image_len()..][..shape.out_image_len()];
-                        let codes = (kept > 0).then(|| &mut codes[image * kept..][..kept]);
-                        self.finish_rows(layout.out.0, &mut tail, y, codes, out);
+                    for (y, (codes, out)) in ys.chunks_exact(layout.conv_len()).zip(&mut maps) {
+                        let (mut from, pixels) = (y.as_ptr(), layout.pixels(shape, layout.out.0));
+                        // SAFETY: whole maps of one image; `pooled` has room for one.
+                        unsafe {
+                            if shape.pool {
+                                let (to, codes) = (pooled.as_mut_ptr(), codes.as_mut_ptr());
+                                (kernels.pool)(&layout.pool(layout.out.0), from, ones.as_ptr(), to, codes);
+                                from = to;
+                            }
+                            let affine = (ones.as_ptr(), shift.as_ptr());
+                            let codes = (codes.as_mut_ptr(), shape.pool);
+                            (kernels.finish)(&pixels, from, affine, codes, out.as_mut_ptr().cast());
+                        }
                     }
                 }
             });
     }
-
-    /// Pool, scale, shift and activation of the first `rows` output rows that `y` gives.
-    fn finish_rows(
-        &self,
-        rows: usize,
-        tail: &mut Tail<'_>,
-        y: &[f32],
-        codes: Option<&mut [u8]>,
-        out: &mut [MaybeUninit<f32>],
-    ) {
-        let (shape, layout, kernels) = (self.shape, &self.layout, self.kernels);
-        let Tail {
-            affine: (scale, shift),
-            signs,
-            pooled,
-        } = tail;
-        let y_rows = if shape.pool { 2 * rows } else { rows };
-        assert!(y.len() >= y_rows * layout.conv.1 * layout.c_out);
-        assert!(out.len() == rows * layout.out.1 * shape.c_out);
-        let mut from = y.as_ptr();
-        let affine = (scale.as_ptr(), shift.as_ptr());
-        let pixels = layout.pixels(shape, rows);
-        let out = out.as_mut_ptr().cast();
-        let Some(codes) = codes else {
-            let from = (from, layout.conv.1 * layout.c_out, shape.pool);
-            // SAFETY: `y` and `out` have the rows, as just checked.
-            unsafe { (kernels.answer)(&pixels, from, affine, out) };
-            return;
-        };
-        // SAFETY: `y` and `out` have the rows, as just checked; `pooled` has room for a whole map, `codes` for these rows.
-        unsafe {
-            if shape.pool {
-                let pool = layout.pool(rows);
-                (kernels.pool)(
-                    &pool,
-                    from,
-                    signs.as_ptr(),
-                    pooled.as_mut_ptr(),
-                    codes.as_mut_ptr(),
-                );
-                from = pooled.as_ptr();
-            }
-            let codes = (codes.as_mut_ptr(), shape.pool);
-            (kernels.finish)(&pixels, from, affine, codes, out);
-        }
-    }
-}
-
-/// What follows the convolution in [`Pass::all_at_once`], and its scratch.
-struct Tail<'a> {
-    affine: (&'a [f32], &'a [f32]),
-    signs: Buffer,
-    pooled: Buffer,
 }

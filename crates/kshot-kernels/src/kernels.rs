@@ -5,6 +5,7 @@
 
 pub mod coordinates;
 pub mod direct;
+pub mod ending;
 pub mod epilogue;
 pub mod patches;
 pub mod rule;

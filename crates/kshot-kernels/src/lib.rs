@@ -8,6 +8,7 @@
 //! | [`forward`], [`forward_new`] | training forward pass with batch statistics, per group of images |
 //! | [`backward`] | gradients with respect to input, weight, gamma and beta |
 //! | [`infer`], [`infer_new`] | a given scale and shift in the place of the norm |
+//! | [`Inference`] | the same for blocks that follow one another, prepared once |
 //! | [`join_forward`], [`join_backward`] | the end of a residual block: sum, leaky ReLU, pool |
 //! | [`pairs_forward`], [`pairs_backward`], [`pairs_infer`] | norm, ReLU and pool over all pairs of two sets of maps |
 //! | [`CoordinateLstm`], [`CoordinateMlp`] | small networks with shared weights on each of many coordinates, and their gradients |
@@ -61,6 +62,7 @@ mod coordinates;
 mod dispatch;
 mod engine;
 mod forward;
+mod inference;
 mod join;
 mod kernels;
 mod pairs;
@@ -81,7 +83,8 @@ pub use buffer::release_memory;
 pub use coordinates::{COORDINATE_HIDDEN, CoordinateLstm, CoordinateMlp};
 pub use dispatch::{SIMD_VARIABLE, SimdLevel, UnsupportedSimd, with_simd_level};
 pub use engine::{Algorithm, with_algorithm};
-pub use forward::{forward, forward_new, infer, infer_new};
+pub use forward::{forward, forward_new};
+pub use inference::{Inference, InferenceBlock, infer, infer_new};
 pub use join::{JoinShape, join_backward, join_forward};
 pub use pairs::{PairsGradients, PairsSaved, PairsShape, pairs_backward, pairs_forward, pairs_infer};
 pub use rule::{RuleGradients, RuleInputs, RuleState, UpdateRule};

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 
 use crate::buffer::Buffer;
 use crate::kernels::direct::Conv;
+use crate::kernels::ending::Ending;
 use crate::kernels::epilogue::{Pixels, Pool, Spread};
 use crate::shape::{BlockShape, padded_channels};
 
@@ -117,6 +118,22 @@ impl Layout {
             out_channels: self.c_out,
             y_strides: (self.conv.1 * self.c_out, self.c_out),
         }
+    }
+
+    /// The convolution of a whole image, as far as the output sees it, and what follows it, into rows `row` floats apart.
+    pub fn convolution_and_ending(&self, shape: &BlockShape, row: usize) -> (Conv, Ending) {
+        let side = if shape.pool { 2 } else { 1 };
+        let conv = Conv {
+            columns: side * self.out.1,
+            ..self.convolution(shape, side * self.out.0)
+        };
+        let ending = Ending {
+            pool: shape.pool,
+            slope: shape.activation.negative_slope(),
+            channels: shape.c_out,
+            row,
+        };
+        (conv, ending)
     }
 
     /// The pool of `rows` rows of windows of a dense map.

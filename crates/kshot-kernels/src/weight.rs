@@ -31,6 +31,24 @@ impl Weight {
         }
     }
 
+    /// For the forward pass of a convolution whose output is multiplied by `scale`, a factor per channel.
+    pub fn scaled(
+        shape: &BlockShape,
+        layout: &Layout,
+        kernels: &Kernels,
+        engine: Engine,
+        w: &[f32],
+        scale: &[f32],
+    ) -> Self {
+        let mut scaled = Buffer::take(w.len());
+        for (to, from) in scaled.chunks_exact_mut(shape.c_out).zip(w.chunks_exact(shape.c_out)) {
+            for ((to, from), scale) in to.iter_mut().zip(from).zip(scale) {
+                *to = from * scale;
+            }
+        }
+        Self::forward(shape, layout, kernels, engine, &scaled)
+    }
+
     /// For the input gradient.
     pub fn backward(
         shape: &BlockShape,

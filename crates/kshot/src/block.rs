@@ -7,7 +7,8 @@ use rand_distr::{Distribution, Normal};
 
 use crate::inner::Layer;
 use crate::norm::Pass;
-use crate::ops::conv_block::{self, BlockForm, EPSILON, Normalised};
+use crate::ops::chain::{self, Link};
+use crate::ops::conv_block::{self, BlockForm, Normalised};
 use crate::ops::convolution::convolution;
 use crate::ops::pairs;
 
@@ -57,7 +58,7 @@ impl ConvBlock {
     pub fn forward(&self, input: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
         let weight = self.weight.val();
         if pass.uses_running() {
-            let (scale, shift) = self.running_affine();
+            let [scale, shift] = self.link().affine();
             return conv_block::with_fixed_statistics(self.form, input, weight, scale, shift);
         }
         let (gamma, beta) = (self.gamma.val(), self.beta.val());
@@ -80,7 +81,7 @@ impl ConvBlock {
         let left = convolution(self.form.padding, left, weight.clone().narrow(2, 0, c));
         let right = convolution(self.form.padding, right, weight.narrow(2, c, d));
         if pass.uses_running() {
-            let (scale, shift) = self.running_affine();
+            let [scale, shift] = self.link().affine();
             return pairs::with_fixed_statistics(left, right, scale, shift);
         }
         let [m, height, width, _] = left.dims();
@@ -89,12 +90,22 @@ impl ConvBlock {
         self.record(out, values, pass)
     }
 
-    /// Scale and shift of each channel under the running averages.
-    fn running_affine(&self) -> (Tensor<1>, Tensor<1>) {
-        let deviation = self.running_variance.val().add_scalar(EPSILON).sqrt();
-        let scale = self.gamma.val() / deviation;
-        let shift = self.beta.val() - self.running_mean.val() * scale.clone();
-        (scale, shift)
+    /// Blocks one after another.
+    pub fn forward_all(blocks: &[Self], input: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
+        if pass.uses_running() {
+            return chain::forward(input, blocks.iter().map(Self::link).collect());
+        }
+        blocks.iter().fold(input, |maps, block| block.forward(maps, pass))
+    }
+
+    /// The block under its running averages.
+    fn link(&self) -> Link {
+        let norm = [&self.gamma, &self.beta, &self.running_mean, &self.running_variance];
+        Link {
+            form: self.form,
+            weight: self.weight.val(),
+            norm: norm.map(Param::val),
+        }
     }
 
     /// Notes statistics that were taken over so many `values` of each channel.

@@ -159,7 +159,7 @@ impl Memory {
 
 /// Four blocks of 64 channels on 28×28 images of one channel, and all that a step through them needs.
 pub mod step {
-    use kshot_kernels::{Activation, BlockShape};
+    use kshot_kernels::{Activation, BlockShape, Inference, InferenceBlock};
 
     /// A block of a few-shot encoder.
     pub fn block(images: usize, side: usize, c_in: usize) -> BlockShape {
@@ -239,13 +239,23 @@ pub mod step {
             }
         }
 
-        /// Inference.
-        pub fn infer(&self) -> Vec<f32> {
-            let mut x = self.x.clone();
-            for (shape, w) in self.blocks.iter().zip(&self.weights) {
-                x = kshot_kernels::infer_new(shape, &x, w, &self.gamma, &self.beta);
-            }
-            x
+        /// The blocks, ready for inference.
+        pub fn inference(&self) -> Inference {
+            let blocks = self.blocks.iter().zip(&self.weights);
+            let blocks: Vec<_> = blocks
+                .map(|(shape, w)| InferenceBlock {
+                    shape: *shape,
+                    w,
+                    scale: &self.gamma,
+                    shift: &self.beta,
+                })
+                .collect();
+            Inference::new(&blocks)
+        }
+
+        /// The images.
+        pub fn images(&self) -> &[f32] {
+            &self.x
         }
     }
 }

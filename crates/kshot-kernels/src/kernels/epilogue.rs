@@ -255,58 +255,6 @@ pub unsafe fn finish<S: Simd>(
     }
 }
 
-/// As [`pool()`] (where `pooled`) and [`finish`] in one go, for an answer that nothing is asked of afterwards: without
-/// codes.
-///
-/// # Safety
-/// `y`, with rows `y_row` floats apart, is valid for `rows * columns` pixels, or twice as many in both directions where
-/// `pooled`; `out` for `rows * columns * out_channels`, `scale` and `shift` for `channels`.
-#[inline(always)]
-pub unsafe fn answer<S: Simd>(
-    s: S,
-    pixels: &Pixels,
-    (y, y_row, pooled): (*const f32, usize, bool),
-    (scale, shift): (*const f32, *const f32),
-    out: *mut f32,
-) {
-    let (zero, slope) = (s.zero(), s.splat(pixels.slope));
-    let relu = pixels.slope == 0.0;
-    let step = if pooled { 2 } else { 1 };
-    for i in 0..pixels.rows {
-        for at in (0..pixels.channels).step_by(S::LANES) {
-            // SAFETY: `at + LANES <= channels`; pixels are within the maps, and of the last vector only the channels below
-            // `out_channels` are written to `out`.
-            unsafe {
-                let (scale, shift) = (s.load(scale.add(at)), s.load(shift.add(at)));
-                let y = y.add(step * i * y_row + at);
-                let out = out.add(i * pixels.columns * pixels.out_channels + at);
-                for j in 0..pixels.columns {
-                    let y = y.add(step * j * pixels.channels);
-                    // No closures here: only what is inlined for certain has the instructions switched on.
-                    let mut greatest = s.mul_add(scale, s.load(y), shift);
-                    if pooled {
-                        let below = y.add(y_row);
-                        let b = s.mul_add(scale, s.load(y.add(pixels.channels)), shift);
-                        let c = s.mul_add(scale, s.load(below), shift);
-                        let d = s.mul_add(scale, s.load(below.add(pixels.channels)), shift);
-                        let nan = s.or(s.either_nan(greatest, b), s.either_nan(c, d));
-                        greatest = s.max(s.max(greatest, b), s.max(c, d));
-                        greatest = s.select(nan, s.splat(f32::NAN), greatest);
-                    }
-                    let low = if relu { zero } else { s.mul(slope, greatest) };
-                    let value = s.select(s.less_equal(greatest, zero), low, greatest);
-                    let to = out.add(j * pixels.out_channels);
-                    if at + S::LANES <= pixels.out_channels {
-                        s.store(to, value);
-                    } else if at < pixels.out_channels {
-                        s.store_part(to, value, pixels.out_channels - at);
-                    }
-                }
-            }
-        }
-    }
-}
-
 /// `out = derivative of the activation * (a * y + b * t + c)`, with the activation's side from `codes`.
 ///
 /// # Safety

@@ -80,9 +80,7 @@ fn build(request: &EncoderRequest<'_>, rng: &mut ChaCha8Rng) -> Result<Built, Er
 impl Conv4 {
     /// `[n, height, width, channels]` → `[n, height / 16, width / 16, filters]`.
     pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
-        self.blocks
-            .iter()
-            .fold(images, |maps, block| block.forward(maps, pass))
+        ConvBlock::forward_all(&self.blocks, images, pass)
     }
 
     /// Its blocks as a chain for `image`s.

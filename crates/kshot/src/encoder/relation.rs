@@ -87,9 +87,7 @@ fn build(request: &EncoderRequest<'_>, rng: &mut ChaCha8Rng) -> Result<Built, Er
 impl RelationEncoder {
     /// `[n, height, width, channels]` → `[n, (height - 6) / 4, (width - 6) / 4, filters]`, rounded down twice.
     pub fn forward(&self, images: Tensor<4>, pass: &mut Pass) -> Tensor<4> {
-        self.blocks
-            .iter()
-            .fold(images, |maps, block| block.forward(maps, pass))
+        ConvBlock::forward_all(&self.blocks, images, pass)
     }
 
     /// Its blocks as a chain for `image`s.

@@ -1,7 +1,7 @@
 //! Tensors of the CPU device as slices, and back.
 
-use burn::backend::DispatchDevice;
-use burn::tensor::{Bytes, DType, Device, Shape};
+use burn::backend::{BackendTensor, DispatchAutodiffContext, DispatchDevice, DispatchTensor, DispatchTensorKind};
+use burn::tensor::{Bytes, DType, Device, Shape, Tensor};
 use burn_flex::{FlexTensor, Layout};
 
 /// Whether tensors on `device` are slices in this process's memory.
@@ -30,4 +30,20 @@ pub fn tensor(values: Vec<f32>, dims: impl AsRef<[usize]>) -> FlexTensor {
 pub fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
     let shape = tensor.layout().shape();
     std::array::from_fn(|dimension| shape[dimension])
+}
+
+/// The tensor behind a tensor on the CPU that no gradient follows; none where it is another.
+pub fn on_cpu<const D: usize>(tensor: &Tensor<D>) -> Option<FlexTensor> {
+    match tensor.clone().into_dispatch().kind {
+        DispatchTensorKind::Flex(BackendTensor::Float(tensor)) => Some(tensor),
+        _ => None,
+    }
+}
+
+/// A tensor that no gradient follows.
+pub fn from_cpu<const D: usize>(tensor: FlexTensor) -> Tensor<D> {
+    Tensor::from_dispatch(DispatchTensor {
+        kind: DispatchTensorKind::Flex(BackendTensor::Float(tensor)),
+        autodiff: DispatchAutodiffContext::Disabled,
+    })
 }

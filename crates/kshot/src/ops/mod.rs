@@ -1,5 +1,6 @@
 //! Tensor operations of our own.
 
+pub mod chain;
 mod composed;
 pub mod conv_block;
 pub mod convolution;
