@@ -10,7 +10,7 @@ use crate::kernels::ending::Ending;
 use crate::kernels::epilogue::{Pixels, Pool, Spread};
 use crate::kernels::patches::{Planes, Winners};
 use crate::kernels::rule::{RuleSlopes, RuleStep, RuleWeights};
-use crate::kernels::winograd::Tiling;
+use crate::kernels::winograd::{Tiles, Tiling};
 use crate::simd::portable::Portable;
 
 /// The environment variable that names the instruction set to use.
@@ -181,7 +181,7 @@ macro_rules! with_list {
             rule::rule_step(step: &RuleStep, weights: &RuleWeights);
             rule::rule_gradients(
                 step: &RuleStep, weights: &RuleWeights, slopes: &RuleSlopes, sums: (*mut f32, *mut f32));
-            winograd::transform_weight(channels: (usize, usize), g: *const f32, u: *mut f32);
+            winograd::transform_weight(tiles: Tiles, channels: (usize, usize), g: *const f32, u: *mut f32);
             winograd::transform_weight_adjoint(channels: (usize, usize), u: *const f32, g: *mut f32);
             winograd::transform_input(
                 tiling: &Tiling, image: usize, x: (*const f32, usize), v: *mut f32);

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use crate::buffer::Buffer;
 use crate::dispatch::Kernels;
 use crate::kernels::direct::Conv;
-use crate::kernels::winograd::Tiling;
+use crate::kernels::winograd::{Tiles, Tiling};
 use crate::plan::{Bordered, Layout};
 use crate::shape::{BlockShape, CHANNEL_STEP};
 use crate::weight::Weight;
@@ -16,8 +16,10 @@ use crate::weight::Weight;
 pub enum Engine {
     /// Tap by tap, one image at a time.
     Direct,
-    /// F(4×4, 3×3), with tiles of so many images at a time.
+    /// Winograd's, with tiles of so many images at a time.
     Winograd {
+        /// How large the tiles are.
+        tiles: Tiles,
         /// Images per block.
         block: usize,
     },
@@ -29,6 +31,9 @@ const MOST_TRANSFORMED: usize = 36 * 512 * 512;
 /// Products per pair of channels that a block of images should come to. Fewer, and the transformed weight is read
 /// too often; many more, and the transformed images leave the cache. Speed hardly depends on it in between.
 const WANTED_PRODUCTS: usize = 960;
+
+/// The same for tiles of 6×6, whose transformed weight is larger.
+const WANTED_PRODUCTS_OF_SIX: usize = 1600;
 
 /// The two ways to convolve, for [`with_algorithm`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,22 +69,41 @@ impl Engine {
         } else {
             shape.images
         };
-        // Transforming the weight pays for itself from so many products on.
-        Self::choose(shape, |products| products * images >= 8 * 36)
-    }
-
-    /// The faster of the two for this shape, for any number of images and a weight that is transformed already.
-    pub fn prepared(shape: &BlockShape) -> Self {
-        Self::choose(shape, |_| true)
-    }
-
-    fn choose(shape: &BlockShape, pays: impl Fn(usize) -> bool) -> Self {
         let size = (shape.conv_height(), shape.conv_width());
+        // Transforming the weight pays for itself from so many products on.
+        Self::choose(shape, size, &[Tiles::Four], |products| products * images >= 8 * 36)
+    }
+
+    /// The fastest for this shape, for inference with any number of images and a weight that is transformed already.
+    pub fn prepared(shape: &BlockShape) -> Self {
+        let mut size = (shape.conv_height(), shape.conv_width());
+        if shape.pool {
+            size = (size.0 / 2 * 2, size.1 / 2 * 2);
+        }
+        let even = size.0.is_multiple_of(2) && size.1.is_multiple_of(2);
+        let tiles: &[Tiles] = if even { &[Tiles::Four, Tiles::Six] } else { &[Tiles::Four] };
+        Self::choose(shape, size, tiles, |_| true)
+    }
+
+    /// The tiles with the fewest products, unless tap by tap is better.
+    fn choose(
+        shape: &BlockShape,
+        size: (usize, usize),
+        tiles: &[Tiles],
+        pays: impl Fn(usize) -> bool,
+    ) -> Self {
+        let channels = (shape.c_in, shape.c_out);
         let whole = shape.c_in.is_multiple_of(CHANNEL_STEP) && shape.c_out.is_multiple_of(CHANNEL_STEP);
-        if shape.kernel != 3 || !whole || Tiling::u_len((shape.c_in, shape.c_out)) > MOST_TRANSFORMED {
+        if shape.kernel != 3 || !whole {
             return Self::Direct;
         }
-        let products = Tiling::products(size);
+        let small = |tiles: &Tiles| Tiling::u_len(*tiles, channels) <= MOST_TRANSFORMED;
+        let choices = tiles.iter().filter(|tiles| small(tiles));
+        let choices = choices.map(|tiles| (Tiling::products(*tiles, size), *tiles));
+        // The first of equals.
+        let Some((products, tiles)) = choices.min_by_key(|(products, _)| *products) else {
+            return Self::Direct;
+        };
         let worth_it = match FORCED.get() {
             Some(algorithm) => algorithm == Algorithm::Winograd,
             None => 2 * products <= 9 * size.0 * size.1 && pays(products),
@@ -87,8 +111,13 @@ impl Engine {
         if !worth_it {
             return Self::Direct;
         }
+        let wanted = match tiles {
+            Tiles::Four => WANTED_PRODUCTS,
+            Tiles::Six => WANTED_PRODUCTS_OF_SIX,
+        };
         Self::Winograd {
-            block: (WANTED_PRODUCTS / products).clamp(1, 64),
+            tiles,
+            block: (wanted / products).clamp(1, 64),
         }
     }
 }
@@ -114,13 +143,16 @@ impl<'a> Convolver<'a> {
     ) -> Self {
         let block = match engine {
             Engine::Direct => 1,
-            Engine::Winograd { block } => block,
+            Engine::Winograd { block, .. } => block,
         };
-        let winograd = matches!(engine, Engine::Winograd { .. }).then(|| {
-            let tiling = Tiling::new(layout.conv, block, (shape.c_in, shape.c_out));
-            let (v, m) = (Buffer::take(tiling.v_len()), Buffer::take(tiling.m_len()));
-            (tiling, v, m)
-        });
+        let winograd = match engine {
+            Engine::Direct => None,
+            Engine::Winograd { tiles, block } => {
+                let tiling = Tiling::new(tiles, layout.conv, block, (shape.c_in, shape.c_out));
+                let (v, m) = (Buffer::take(tiling.v_len()), Buffer::take(tiling.m_len()));
+                Some((tiling, v, m))
+            }
+        };
         let x = Bordered::new((shape.height, shape.width), shape.padding, shape.c_in);
         Self {
             shape,
@@ -258,14 +290,14 @@ impl<'a> Differentiator<'a> {
             winograd: None,
             block: 1,
         };
-        let Engine::Winograd { block } = engine else {
+        let Engine::Winograd { tiles, block } = engine else {
             return direct;
         };
-        let tiling = Tiling::new(layout.conv, block, (shape.c_in, shape.c_out));
+        let tiling = Tiling::new(tiles, layout.conv, block, (shape.c_in, shape.c_out));
         let transformed = Transformed {
             v: Buffer::take(tiling.v_len()),
             m: Buffer::take(tiling.m_len()),
-            du: Buffer::zeroed(Tiling::u_len((shape.c_in, shape.c_out))),
+            du: Buffer::zeroed(Tiling::u_len(tiles, (shape.c_in, shape.c_out))),
             dx: Bordered::new(size, shape.padding, shape.c_in),
             tiling,
         };

@@ -155,7 +155,7 @@ impl Inference {
 const CACHED: usize = 1 << 18;
 
 /// Most images that go through all blocks together.
-const MOST_IMAGES: usize = 16;
+const MOST_IMAGES: usize = 8;
 
 /// The stages on all images of `x`, writing every element of `out`.
 fn run(kernels: &'static Kernels, stages: &[Stage], x: &[f32], out: &mut [MaybeUninit<f32>]) {
@@ -248,9 +248,9 @@ impl Stage {
         shift[..shape.c_out].copy_from_slice(block.shift);
         let tiling = match engine {
             Engine::Direct => None,
-            Engine::Winograd { block } => {
+            Engine::Winograd { tiles, block } => {
                 let block = block.min(MOST_IMAGES);
-                Some((Tiling::new(layout.conv, block, (shape.c_in, shape.c_out)), block))
+                Some((Tiling::new(tiles, layout.conv, block, (shape.c_in, shape.c_out)), block))
             }
         };
         Self {

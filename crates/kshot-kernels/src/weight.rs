@@ -3,7 +3,7 @@
 use crate::buffer::Buffer;
 use crate::dispatch::Kernels;
 use crate::engine::Engine;
-use crate::kernels::winograd::Tiling;
+use crate::kernels::winograd::{Tiles, Tiling};
 use crate::parameters::Parameters;
 use crate::plan::{Layout, widen};
 use crate::shape::BlockShape;
@@ -27,7 +27,9 @@ impl Weight {
     ) -> Self {
         match engine {
             Engine::Direct => Self::Direct(widen(w, shape.c_out, layout.c_out)),
-            Engine::Winograd { .. } => Self::transformed(kernels, (shape.c_in, shape.c_out), w),
+            Engine::Winograd { tiles, .. } => {
+                Self::transformed(kernels, tiles, (shape.c_in, shape.c_out), w)
+            }
         }
     }
 
@@ -59,16 +61,16 @@ impl Weight {
     ) -> Self {
         match engine {
             Engine::Direct => Self::Direct(flip(shape, layout, w)),
-            Engine::Winograd { .. } => {
-                Self::transformed(kernels, (shape.c_out, shape.c_in), &transpose(shape, w))
+            Engine::Winograd { tiles, .. } => {
+                Self::transformed(kernels, tiles, (shape.c_out, shape.c_in), &transpose(shape, w))
             }
         }
     }
 
-    fn transformed(kernels: &Kernels, channels: (usize, usize), w: &[f32]) -> Self {
-        let mut u = Buffer::take(Tiling::u_len(channels));
+    fn transformed(kernels: &Kernels, tiles: Tiles, channels: (usize, usize), w: &[f32]) -> Self {
+        let mut u = Buffer::take(Tiling::u_len(tiles, channels));
         // SAFETY: `w` has nine taps of these channels, which are multiples of 16, and `u` room for the result.
-        unsafe { (kernels.transform_weight)(channels, w.as_ptr(), u.as_mut_ptr()) };
+        unsafe { (kernels.transform_weight)(tiles, channels, w.as_ptr(), u.as_mut_ptr()) };
         Self::Winograd(u)
     }
 

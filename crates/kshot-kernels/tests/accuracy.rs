@@ -4,7 +4,8 @@
 mod common;
 
 use common::{block, both, levels};
-use kshot_kernels::{Activation, Algorithm, BlockShape, plain, with_algorithm, with_simd_level};
+use kshot_kernels::{Activation, Algorithm, BlockShape, Inference, InferenceBlock};
+use kshot_kernels::{plain, with_algorithm, with_simd_level};
 
 /// Root mean square and largest error, relative to the root mean square of what is expected.
 fn errors(found: &[f32], expected: &[f64]) -> (f64, f64) {
@@ -69,6 +70,31 @@ fn winograd_stays_within_single_precision_noise() {
                     );
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn inference_stays_within_single_precision_noise() {
+    for side in [14, 7] {
+        let shape = BlockShape {
+            pool: true,
+            activation: Activation::Identity,
+            ..block(6, side, 64, 64)
+        };
+        let mut seed = 1;
+        let (mut x, mut wide_x) = both(&mut seed, shape.input_len());
+        x.iter_mut().for_each(|v| *v = v.max(0.0));
+        wide_x.iter_mut().for_each(|v| *v = v.max(0.0));
+        let (w, wide_w) = both(&mut seed, shape.weight_len());
+        let (ones, zeros) = ([1.0; 64], [0.0; 64]);
+        let expected = plain::infer(&shape, &wide_x, &wide_w, &[1.0; 64], &[0.0; 64]);
+        let prepared = InferenceBlock { shape, w: &w, scale: &ones, shift: &zeros };
+        for level in levels() {
+            let found = with_simd_level(level, || Inference::new(&[prepared]).run(&x)).unwrap();
+            let (rms, max) = errors(&found, &expected);
+            println!("{side}x{side} {level:?} inference: rms {rms:.1e}, largest {max:.1e}");
+            assert!(rms < 5e-6 && max < 5e-5, "{level:?} {rms:.1e} {max:.1e}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The matrix products between the transforms: one per point.
 
-use super::{PANEL, POINTS, Tiling};
+use super::{PANEL, Tiling};
 use crate::kernels::direct::tile;
 use crate::simd::Simd;
 
@@ -21,7 +21,7 @@ pub unsafe fn multiply<S: Simd>(
     m: *mut f32,
 ) {
     let (inner, columns) = tiling.channels;
-    for k in 0..POINTS * POINTS {
+    for k in 0..tiling.tiles.points() * tiling.tiles.points() {
         // SAFETY: the rows of point `k`.
         unsafe {
             let (v, m) = (v.add(tiling.starts[0][k]), m.add(tiling.starts[1][k]));
@@ -46,7 +46,7 @@ pub unsafe fn gradients<S: Simd>(
     ut: Option<*const f32>,
 ) {
     let (inner, columns) = tiling.channels;
-    for k in 0..POINTS * POINTS {
+    for k in 0..tiling.tiles.points() * tiling.tiles.points() {
         let rows = tiling.rows(k, images);
         // SAFETY: the rows of point `k`.
         unsafe {

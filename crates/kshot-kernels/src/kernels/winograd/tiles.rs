@@ -1,31 +1,72 @@
 //! The transforms of whole tiles, of weights, and of all tiles of an image.
 
-use super::line::{input, input_adjoint, output, output_adjoint, weight, weight_adjoint};
-use super::{POINTS, Tiling, USED, panel};
+use super::line::{Four, Scheme, Six, input, input_adjoint, output, output_adjoint, weight, weight_adjoint};
+use super::{POINTS, Tiles, Tiling, USED, panel};
+
+/// Points per axis of F(4×4, 3×3).
+const FOUR: usize = Tiles::Four.points();
 use crate::simd::Simd;
 
 /// Calls `$run(sizes, ..)` with the sizes of a tile: as constants where these are the common ones, so that the
 /// compiler unrolls what follows.
 macro_rules! for_sizes {
+    (six: $sizes:expr, $run:ident($($arg:expr),*)) => {
+        match $sizes {
+            (6, 6) => $run::<S, Six>((6, 6), $($arg),*),
+            (6, 2) if S::UNROLLED_EDGES => $run::<S, Six>((6, 2), $($arg),*),
+            (2, 6) if S::UNROLLED_EDGES => $run::<S, Six>((2, 6), $($arg),*),
+            (2, 2) if S::UNROLLED_EDGES => $run::<S, Six>((2, 2), $($arg),*),
+            sizes => $run::<S, Six>(sizes, $($arg),*),
+        }
+    };
     ($sizes:expr, $run:ident($($arg:expr),*)) => {
         match $sizes {
-            (4, 4) => $run((4, 4), $($arg),*),
-            (4, 3) if S::UNROLLED_EDGES => $run((4, 3), $($arg),*),
-            (3, 4) if S::UNROLLED_EDGES => $run((3, 4), $($arg),*),
-            (3, 3) if S::UNROLLED_EDGES => $run((3, 3), $($arg),*),
-            (4, 2) if S::UNROLLED_EDGES => $run((4, 2), $($arg),*),
-            (2, 4) if S::UNROLLED_EDGES => $run((2, 4), $($arg),*),
-            (2, 2) if S::UNROLLED_EDGES => $run((2, 2), $($arg),*),
-            sizes => $run(sizes, $($arg),*),
+            (4, 4) => $run::<S, Four>((4, 4), $($arg),*),
+            (4, 3) if S::UNROLLED_EDGES => $run::<S, Four>((4, 3), $($arg),*),
+            (3, 4) if S::UNROLLED_EDGES => $run::<S, Four>((3, 4), $($arg),*),
+            (3, 3) if S::UNROLLED_EDGES => $run::<S, Four>((3, 3), $($arg),*),
+            (4, 2) if S::UNROLLED_EDGES => $run::<S, Four>((4, 2), $($arg),*),
+            (2, 4) if S::UNROLLED_EDGES => $run::<S, Four>((2, 4), $($arg),*),
+            (2, 2) if S::UNROLLED_EDGES => $run::<S, Four>((2, 2), $($arg),*),
+            sizes => $run::<S, Four>(sizes, $($arg),*),
         }
     };
 }
+/// Points per axis.
+#[inline(always)]
+const fn points<P: Scheme>() -> usize {
+    if P::C.is_some() { 8 } else { 6 }
+}
+
 /// `U = G g Gᵀ` for all pairs of channels; `g` is `[3, 3, c_in, c_out]`.
 ///
 /// # Safety
 /// `g` is valid for `9 * c_in * c_out` floats, `u` for [`Tiling::u_len`]. Both channel counts are multiples of 16.
 #[inline(always)]
-pub unsafe fn transform_weight<S: Simd>(s: S, channels: (usize, usize), g: *const f32, u: *mut f32) {
+pub unsafe fn transform_weight<S: Simd>(
+    s: S,
+    tiles: Tiles,
+    channels: (usize, usize),
+    g: *const f32,
+    u: *mut f32,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        match tiles {
+            Tiles::Four => transform_weight_of::<S, Four>(s, tiles.points(), channels, g, u),
+            Tiles::Six => transform_weight_of::<S, Six>(s, tiles.points(), channels, g, u),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn transform_weight_of<S: Simd, P: Scheme>(
+    s: S,
+    n: usize,
+    channels: (usize, usize),
+    g: *const f32,
+    u: *mut f32,
+) {
     for c in 0..channels.0 {
         for o in (0..channels.1).step_by(S::LANES) {
             let mut rows = [[s.zero(); POINTS]; 3];
@@ -35,13 +76,13 @@ pub unsafe fn transform_weight<S: Simd>(s: S, channels: (usize, usize), g: *cons
                     // SAFETY: tap `a, b` of channels `c` and `o .. o + LANES`.
                     *tap = unsafe { s.load(g.add(((a * 3 + b) * channels.0 + c) * channels.1 + o)) };
                 }
-                *row = weight(s, taps);
+                *row = weight::<S, P>(s, taps);
             }
-            for j in 0..POINTS {
-                let column = weight(s, [rows[0][j], rows[1][j], rows[2][j]]);
-                for (i, value) in column.into_iter().enumerate() {
+            for j in 0..n {
+                let column = weight::<S, P>(s, [rows[0][j], rows[1][j], rows[2][j]]);
+                for (i, value) in column.into_iter().enumerate().take(n) {
                     // SAFETY: a panel is a whole number of vectors wide, so these lanes are in one row of it.
-                    unsafe { s.store(u.add(panel(i * POINTS + j, channels, c, o)), value) };
+                    unsafe { s.store(u.add(panel(i * n + j, channels, c, o)), value) };
                 }
             }
         }
@@ -56,18 +97,18 @@ pub unsafe fn transform_weight<S: Simd>(s: S, channels: (usize, usize), g: *cons
 pub unsafe fn transform_weight_adjoint<S: Simd>(s: S, channels: (usize, usize), u: *const f32, g: *mut f32) {
     for c in 0..channels.0 {
         for o in (0..channels.1).step_by(S::LANES) {
-            let mut rows = [[s.zero(); 3]; POINTS];
+            let mut rows = [[s.zero(); 3]; FOUR];
             for (i, row) in rows.iter_mut().enumerate() {
                 let mut line = [s.zero(); POINTS];
-                for (j, value) in line.iter_mut().enumerate() {
+                for (j, value) in line.iter_mut().enumerate().take(FOUR) {
                     // SAFETY: as in `transform_weight`.
-                    *value = unsafe { s.load(u.add(panel(i * POINTS + j, channels, c, o))) };
+                    *value = unsafe { s.load(u.add(panel(i * FOUR + j, channels, c, o))) };
                 }
                 *row = weight_adjoint(s, line);
             }
             for b in 0..3 {
                 let mut column = [s.zero(); POINTS];
-                for (i, value) in column.iter_mut().enumerate() {
+                for (i, value) in column.iter_mut().enumerate().take(FOUR) {
                     *value = rows[i][b];
                 }
                 for (a, value) in weight_adjoint(s, column).into_iter().enumerate() {
@@ -98,16 +139,20 @@ pub unsafe fn transform_input<S: Simd>(
             let sizes = (tiling.y.outputs(ty), tiling.x.outputs(tx));
             // SAFETY: the tile's first element, and its row in `v`.
             unsafe {
-                let x = x.add(4 * (ty * x_row + tx * tiling.channels.0));
+                let x = x.add(tiling.y.whole * (ty * x_row + tx * tiling.channels.0));
                 let v = v.add(tx * tiling.channels.0);
-                for_sizes!(sizes, input_tile(s, tiling.channels.0, (x, x_row), &places, v));
+                if tiling.tiles == Tiles::Six {
+                    for_sizes!(six: sizes, input_tile(s, tiling.channels.0, (x, x_row), &places, v));
+                } else {
+                    for_sizes!(sizes, input_tile(s, tiling.channels.0, (x, x_row), &places, v));
+                }
             }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn input_tile<S: Simd>(
+unsafe fn input_tile<S: Simd, P: Scheme>(
     (size_y, size_x): (usize, usize),
     s: S,
     channels: usize,
@@ -115,6 +160,7 @@ unsafe fn input_tile<S: Simd>(
     places: &[usize; POINTS * POINTS],
     v: *mut f32,
 ) {
+    let n = points::<P>();
     for c in (0..channels).step_by(S::LANES) {
         let mut rows = [[s.zero(); POINTS]; POINTS];
         for (i, row) in rows.iter_mut().enumerate().take(size_y + 2) {
@@ -123,17 +169,17 @@ unsafe fn input_tile<S: Simd>(
                 // SAFETY: a tile of `m` outputs reads `m + 2` rows and columns.
                 *value = unsafe { s.load(x.add(i * x_row + j * channels + c)) };
             }
-            *row = input(s, size_x, line);
+            *row = input::<S, P>(s, size_x, line);
         }
         for j in USED[size_x] {
             let mut column = [s.zero(); POINTS];
             for (i, value) in column.iter_mut().enumerate() {
                 *value = rows[i][*j];
             }
-            let column = input(s, size_y, column);
+            let column = input::<S, P>(s, size_y, column);
             for i in USED[size_y] {
                 // SAFETY: the points in use have a row for this tile.
-                unsafe { s.store(v.add(places[i * POINTS + j] + c), column[*i]) };
+                unsafe { s.store(v.add(places[i * n + j] + c), column[*i]) };
             }
         }
     }
@@ -169,7 +215,7 @@ pub unsafe fn transform_input_adjoint<S: Simd>(
 }
 
 #[inline(always)]
-unsafe fn input_adjoint_tile<S: Simd>(
+unsafe fn input_adjoint_tile<S: Simd, P: Scheme>(
     (size_y, size_x): (usize, usize),
     s: S,
     channels: usize,
@@ -177,13 +223,14 @@ unsafe fn input_adjoint_tile<S: Simd>(
     v: *const f32,
     (dx, dx_row): (*mut f32, usize),
 ) {
+    let n = points::<P>();
     for c in (0..channels).step_by(S::LANES) {
         let mut columns = [[s.zero(); POINTS]; POINTS];
         for j in USED[size_x] {
             let mut column = [s.zero(); POINTS];
             for i in USED[size_y] {
                 // SAFETY: the points in use have a row for this tile.
-                column[*i] = unsafe { s.load(v.add(places[i * POINTS + j] + c)) };
+                column[*i] = unsafe { s.load(v.add(places[i * n + j] + c)) };
             }
             columns[*j] = input_adjoint(s, size_y, column);
         }
@@ -223,16 +270,20 @@ pub unsafe fn transform_output<S: Simd>(
             let sizes = (tiling.y.outputs(ty), tiling.x.outputs(tx));
             // SAFETY: the tile's first element, and its row in `m`.
             unsafe {
-                let y = y.add(4 * (ty * y_row + tx * tiling.channels.1));
+                let y = y.add(tiling.y.whole * (ty * y_row + tx * tiling.channels.1));
                 let m = m.add(tx * tiling.channels.1);
-                for_sizes!(sizes, output_tile(s, tiling.channels.1, &places, m, (y, y_row)));
+                if tiling.tiles == Tiles::Six {
+                    for_sizes!(six: sizes, output_tile(s, tiling.channels.1, &places, m, (y, y_row)));
+                } else {
+                    for_sizes!(sizes, output_tile(s, tiling.channels.1, &places, m, (y, y_row)));
+                }
             }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn output_tile<S: Simd>(
+unsafe fn output_tile<S: Simd, P: Scheme>(
     (size_y, size_x): (usize, usize),
     s: S,
     channels: usize,
@@ -240,22 +291,23 @@ unsafe fn output_tile<S: Simd>(
     m: *const f32,
     (y, y_row): (*mut f32, usize),
 ) {
+    let n = points::<P>();
     for c in (0..channels).step_by(S::LANES) {
         let mut columns = [[s.zero(); POINTS]; POINTS];
         for j in USED[size_x] {
             let mut column = [s.zero(); POINTS];
             for i in USED[size_y] {
                 // SAFETY: the points in use have a row for this tile.
-                column[*i] = unsafe { s.load(m.add(places[i * POINTS + j] + c)) };
+                column[*i] = unsafe { s.load(m.add(places[i * n + j] + c)) };
             }
-            columns[*j] = output(s, size_y, column);
+            columns[*j] = output::<S, P>(s, size_y, column);
         }
         for i in 0..size_y {
             let mut line = [s.zero(); POINTS];
             for j in USED[size_x] {
                 line[*j] = columns[*j][i];
             }
-            let line = output(s, size_x, line);
+            let line = output::<S, P>(s, size_x, line);
             for (j, value) in line.into_iter().enumerate().take(size_x) {
                 // SAFETY: element `i, j` of this tile of the output.
                 unsafe { s.store(y.add(i * y_row + j * channels + c), value) };
@@ -294,7 +346,7 @@ pub unsafe fn transform_output_adjoint<S: Simd>(
 }
 
 #[inline(always)]
-unsafe fn output_adjoint_tile<S: Simd>(
+unsafe fn output_adjoint_tile<S: Simd, P: Scheme>(
     (size_y, size_x): (usize, usize),
     s: S,
     channels: usize,
@@ -302,6 +354,7 @@ unsafe fn output_adjoint_tile<S: Simd>(
     places: &[usize; POINTS * POINTS],
     m: *mut f32,
 ) {
+    let n = points::<P>();
     for c in (0..channels).step_by(S::LANES) {
         let mut rows = [[s.zero(); POINTS]; POINTS];
         for (i, row) in rows.iter_mut().enumerate().take(size_y) {
@@ -320,7 +373,7 @@ unsafe fn output_adjoint_tile<S: Simd>(
             let column = output_adjoint(s, size_y, column);
             for i in USED[size_y] {
                 // SAFETY: the points in use have a row for this tile.
-                unsafe { s.store(m.add(places[i * POINTS + j] + c), column[*i]) };
+                unsafe { s.store(m.add(places[i * n + j] + c), column[*i]) };
             }
         }
     }
