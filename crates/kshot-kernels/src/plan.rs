@@ -32,12 +32,12 @@ const MOST_CHUNKS: usize = 16;
 const CHUNK_FLOPS: f64 = 40e6;
 
 /// The same for each number of a large weight: a chunk's partial sum of its gradient is as long as the weight.
-const CHUNK_FLOPS_PER_WEIGHT: f64 = 1000.0;
+const CHUNK_FLOPS_PER_WEIGHT: f64 = 3000.0;
 
-/// Cuts the batch; at least two chunks where there are two images, so that two cores have work.
+/// Cuts the batch; into an even number of chunks where there are two images, so that two cores have as much work.
 pub fn chunks(shape: &BlockShape) -> Vec<Chunk> {
     let worth_it = CHUNK_FLOPS.max(CHUNK_FLOPS_PER_WEIGHT * shape.weight_len() as f64);
-    let wanted = ((shape.flops() / worth_it) as usize).clamp(2, MOST_CHUNKS);
+    let wanted = ((shape.flops() / worth_it) as usize / 2 * 2).clamp(2, MOST_CHUNKS);
     let images = shape.images_per_group();
     let per_group = wanted.div_ceil(shape.groups).min(images);
     let mut chunks = Vec::with_capacity(shape.groups * per_group);
