@@ -71,7 +71,9 @@ impl Engine {
         };
         let size = (shape.conv_height(), shape.conv_width());
         // Transforming the weight pays for itself from so many products on.
-        Self::choose(shape, size, &[Tiles::Four], |products| products * images >= 8 * 36)
+        Self::choose(shape, size, &[Tiles::Four], |products| {
+            products * images >= 8 * 36
+        })
     }
 
     /// The fastest for this shape, for inference with any number of images and a weight that is transformed already.
@@ -81,7 +83,11 @@ impl Engine {
             size = (size.0 / 2 * 2, size.1 / 2 * 2);
         }
         let even = size.0.is_multiple_of(2) && size.1.is_multiple_of(2);
-        let tiles: &[Tiles] = if even { &[Tiles::Four, Tiles::Six] } else { &[Tiles::Four] };
+        let tiles: &[Tiles] = if even {
+            &[Tiles::Four, Tiles::Six]
+        } else {
+            &[Tiles::Four]
+        };
         Self::choose(shape, size, tiles, |_| true)
     }
 

@@ -244,7 +244,14 @@ impl<'a> Pass<'a> {
                 let shift = &shift[of_group.clone()];
                 let weight = if shape.norm {
                     let w = self.parameters.w(chunk.group);
-                    Held::Own(Weight::scaled(shape, layout, kernels, self.engine, w, &scale[of_group]))
+                    Held::Own(Weight::scaled(
+                        shape,
+                        layout,
+                        kernels,
+                        self.engine,
+                        w,
+                        &scale[of_group],
+                    ))
                 } else {
                     self.weights.of(chunk.group)
                 };

@@ -123,7 +123,11 @@ impl Inference {
             );
         }
         let prepare = |block: &InferenceBlock<'_>| {
-            let shape = BlockShape { images: 1, groups: 1, ..block.shape };
+            let shape = BlockShape {
+                images: 1,
+                groups: 1,
+                ..block.shape
+            };
             shape.check(&[]);
             Parameters::new(&shape, block.w, Some(block.scale), Some(block.shift));
             let engine = Engine::prepared(&shape);
@@ -141,7 +145,10 @@ impl Inference {
     /// If `x` isn't a whole number of images.
     pub fn run(&self, x: &[f32]) -> Vec<f32> {
         let (first, last) = (&self.stages[0].shape, &self.stages[self.stages.len() - 1].shape);
-        assert!(x.len().is_multiple_of(first.image_len()), "inference: `x` isn't a whole number of images");
+        assert!(
+            x.len().is_multiple_of(first.image_len()),
+            "inference: `x` isn't a whole number of images"
+        );
         let len = x.len() / first.image_len() * last.out_image_len();
         let mut out = Vec::with_capacity(len);
         run(kernels(), &self.stages, x, &mut out.spare_capacity_mut()[..len]);
@@ -159,8 +166,15 @@ const MOST_IMAGES: usize = 8;
 
 /// The stages on all images of `x`, writing every element of `out`.
 fn run(kernels: &'static Kernels, stages: &[Stage], x: &[f32], out: &mut [MaybeUninit<f32>]) {
-    let (image, answer) = (stages[0].shape.image_len(), stages[stages.len() - 1].shape.out_image_len());
-    let largest = stages.iter().map(|stage| stage.shape.image_len()).max().unwrap_or(1);
+    let (image, answer) = (
+        stages[0].shape.image_len(),
+        stages[stages.len() - 1].shape.out_image_len(),
+    );
+    let largest = stages
+        .iter()
+        .map(|stage| stage.shape.image_len())
+        .max()
+        .unwrap_or(1);
     // A few parts for each thread, so that none waits long for another.
     let images = (x.len() / image).div_ceil(4 * rayon::current_num_threads().min(4));
     let images = images.clamp(1, MOST_IMAGES.min(CACHED.div_ceil(largest)));
@@ -196,7 +210,13 @@ impl Worker {
             maps: stages.iter().map(maps).collect(),
             v: most(&|(tiling, _)| tiling.v_len()),
             m: most(&|(tiling, _)| tiling.m_len()),
-            y: Buffer::take(stages.iter().map(|stage| stage.layout.conv_len()).max().unwrap_or(0)),
+            y: Buffer::take(
+                stages
+                    .iter()
+                    .map(|stage| stage.layout.conv_len())
+                    .max()
+                    .unwrap_or(0),
+            ),
         }
     }
 
@@ -250,7 +270,10 @@ impl Stage {
             Engine::Direct => None,
             Engine::Winograd { tiles, block } => {
                 let block = block.min(MOST_IMAGES);
-                Some((Tiling::new(tiles, layout.conv, block, (shape.c_in, shape.c_out)), block))
+                Some((
+                    Tiling::new(tiles, layout.conv, block, (shape.c_in, shape.c_out)),
+                    block,
+                ))
             }
         };
         Self {
@@ -306,7 +329,12 @@ impl Stage {
                 unsafe {
                     let out = out.as_mut_ptr().cast();
                     (kernels.transform_output)(tiling, k, m.as_ptr(), (y.as_mut_ptr(), y_row));
-                    (kernels.answer)((layout.out, &ending), (y.as_ptr(), y_row, layout.c_out), shift, out);
+                    (kernels.answer)(
+                        (layout.out, &ending),
+                        (y.as_ptr(), y_row, layout.c_out),
+                        shift,
+                        out,
+                    );
                 }
             }
         }

@@ -46,12 +46,16 @@
 //!   that the machine has; the environment variable `KSHOT_SIMD` (`portable`, `neon`, `avx2`, `avx512`) forces one. A value
 //!   that isn't one of these, or that the machine lacks, is reported on standard error and ignored.
 //! - 3×3 convolutions between multiples of 16 channels go through Winograd's F(4×4, 3×3), in both directions; a size
-//!   that isn't a multiple of 4 ends in smaller tiles instead of padded ones.
+//!   that isn't a multiple of 4 ends in smaller tiles instead of padded ones. Inference of even sizes takes tiles
+//!   of 6×6, a fifth fewer products at four times the rounding error.
 //! - With up to 32 inputs per window (a first layer), batch statistics and weight gradient follow from the covariance of
 //!   the input's patches, and the layer's large map is never written.
 //! - The sign of gamma says which pixel of a pool window wins before the statistics are known; so the map is pooled while it
 //!   is in the cache.
 //! - The gradient of the convolution's output is formed image by image in the cache and used at once for both gradients.
+//! - [`Inference`] takes a few images at a time through all blocks, so that what lies between them stays in the cache; each block
+//!   writes into the next one's border. The norm's scale is within the prepared weight.
+//! - A direct convolution ends in its registers: pool, norm and activation follow before anything is stored.
 //! - Large scratch memory is kept for later calls, up to 512 MiB ([`release_memory`] gives it back).
 //!
 //! [`plain`] is the same block in plain `f64`, which everything here is tested against.

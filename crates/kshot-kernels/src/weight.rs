@@ -27,9 +27,7 @@ impl Weight {
     ) -> Self {
         match engine {
             Engine::Direct => Self::Direct(widen(w, shape.c_out, layout.c_out)),
-            Engine::Winograd { tiles, .. } => {
-                Self::transformed(kernels, tiles, (shape.c_in, shape.c_out), w)
-            }
+            Engine::Winograd { tiles, .. } => Self::transformed(kernels, tiles, (shape.c_in, shape.c_out), w),
         }
     }
 
@@ -43,7 +41,10 @@ impl Weight {
         scale: &[f32],
     ) -> Self {
         let mut scaled = Buffer::take(w.len());
-        for (to, from) in scaled.chunks_exact_mut(shape.c_out).zip(w.chunks_exact(shape.c_out)) {
+        for (to, from) in scaled
+            .chunks_exact_mut(shape.c_out)
+            .zip(w.chunks_exact(shape.c_out))
+        {
             for ((to, from), scale) in to.iter_mut().zip(from).zip(scale) {
                 *to = from * scale;
             }

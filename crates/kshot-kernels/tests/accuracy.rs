@@ -89,7 +89,12 @@ fn inference_stays_within_single_precision_noise() {
         let (w, wide_w) = both(&mut seed, shape.weight_len());
         let (ones, zeros) = ([1.0; 64], [0.0; 64]);
         let expected = plain::infer(&shape, &wide_x, &wide_w, &[1.0; 64], &[0.0; 64]);
-        let prepared = InferenceBlock { shape, w: &w, scale: &ones, shift: &zeros };
+        let prepared = InferenceBlock {
+            shape,
+            w: &w,
+            scale: &ones,
+            shift: &zeros,
+        };
         for level in levels() {
             let found = with_simd_level(level, || Inference::new(&[prepared]).run(&x)).unwrap();
             let (rms, max) = errors(&found, &expected);

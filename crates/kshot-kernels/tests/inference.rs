@@ -48,7 +48,12 @@ impl Chain {
             wide.push(operands.map(|(_, wide)| wide));
         }
         let x = both(&mut seed, shapes.first().map_or(0, BlockShape::input_len));
-        Self { shapes, narrow, wide, x }
+        Self {
+            shapes,
+            narrow,
+            wide,
+            x,
+        }
     }
 
     fn inference(&self) -> Inference {
@@ -82,7 +87,11 @@ fn check(chain: &Chain) -> Result<(), TestCaseError> {
                 None => run(),
             });
             let error = error(&found.unwrap(), &expected);
-            prop_assert!(error < TOLERANCE, "{level:?} {algorithm:?} {:?}: off by {error:.2e}", chain.shapes);
+            prop_assert!(
+                error < TOLERANCE,
+                "{level:?} {algorithm:?} {:?}: off by {error:.2e}",
+                chain.shapes
+            );
         }
     }
     Ok(())
@@ -90,7 +99,13 @@ fn check(chain: &Chain) -> Result<(), TestCaseError> {
 
 fn form() -> impl Strategy<Value = Form> {
     let channels = prop_oneof![Just(16usize), Just(32), 1..40usize];
-    (channels, prop::bool::weighted(0.8), any::<bool>(), any::<bool>(), 0..3usize)
+    (
+        channels,
+        prop::bool::weighted(0.8),
+        any::<bool>(),
+        any::<bool>(),
+        0..3usize,
+    )
 }
 
 proptest! {
@@ -133,8 +148,15 @@ fn an_image_becomes_the_same_bits_alone_and_in_any_company() {
         assert_eq!(alone, all[k * answer..][..answer], "image {k}");
     }
     for threads in [1, 3] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        assert_eq!(pool.install(|| inference.run(&chain.x.0)), all, "{threads} threads");
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        assert_eq!(
+            pool.install(|| inference.run(&chain.x.0)),
+            all,
+            "{threads} threads"
+        );
     }
 }
 

@@ -100,7 +100,12 @@ impl ConvBlock {
 
     /// The block under its running averages.
     fn link(&self) -> Link {
-        let norm = [&self.gamma, &self.beta, &self.running_mean, &self.running_variance];
+        let norm = [
+            &self.gamma,
+            &self.beta,
+            &self.running_mean,
+            &self.running_variance,
+        ];
         Link {
             form: self.form,
             weight: self.weight.val(),

@@ -23,7 +23,11 @@ impl Ending {
     /// `out` is valid for the pixel's channels; those of `z` beyond them aren't written.
     #[inline(always)]
     unsafe fn put<S: Simd>(&self, s: S, out: *mut f32, at: usize, z: S::V) {
-        let low = if self.slope == 0.0 { s.zero() } else { s.mul(s.splat(self.slope), z) };
+        let low = if self.slope == 0.0 {
+            s.zero()
+        } else {
+            s.mul(s.splat(self.slope), z)
+        };
         let value = s.select(s.less_equal(z, s.zero()), low, z);
         // SAFETY: the caller's.
         unsafe {
@@ -143,7 +147,11 @@ unsafe fn end_columns<S: Simd, const P: usize, const C: usize, const CODES: bool
             unsafe {
                 let tile = Place {
                     x: place.x.add(side * (i * conv.x_strides.0 + j * conv.x_strides.1)),
-                    codes: if CODES { place.codes.add(first * conv.out_channels + place.channel) } else { place.codes },
+                    codes: if CODES {
+                        place.codes.add(first * conv.out_channels + place.channel)
+                    } else {
+                        place.codes
+                    },
                     out: place.out.add(i * place.ending.row + j * place.ending.channels),
                     ..place
                 };
@@ -166,7 +174,9 @@ unsafe fn end_tile<S: Simd, const W: usize, const P: usize, const C: usize, cons
     s: S,
     place: Place<'_>,
 ) {
-    let Place { conv, x, w, shift, .. } = place;
+    let Place {
+        conv, x, w, shift, ..
+    } = place;
     let (kernel, run) = (conv.kernel, conv.kernel * conv.channels);
     let mut sums = [[[s.zero(); C]; P]; W];
     // SAFETY: all indices lie within what `convolve_and_end` asks its caller for; of the last vector only the channels
@@ -216,7 +226,11 @@ unsafe fn end_single<S: Simd, const CODES: bool>(s: S, place: Place<'_>) {
             unsafe {
                 let row = Place {
                     x: place.x.add(2 * i * x_row),
-                    codes: if CODES { place.codes.add(i * columns * conv.out_channels + channel) } else { place.codes },
+                    codes: if CODES {
+                        place.codes.add(i * columns * conv.out_channels + channel)
+                    } else {
+                        place.codes
+                    },
                     out: place.out.add(i * ending.row),
                     channel,
                     ..place
@@ -231,13 +245,19 @@ unsafe fn end_single<S: Simd, const CODES: bool>(s: S, place: Place<'_>) {
                     // Each pixel is read once and used at once for all sums that it is part of.
                     for r in 0..4 {
                         let x = row.x.add(r * x_row + 2 * j);
-                        let x = [s.splat(*x), s.splat(*x.add(1)), s.splat(*x.add(2)), s.splat(*x.add(3))];
+                        let x = [
+                            s.splat(*x),
+                            s.splat(*x.add(1)),
+                            s.splat(*x.add(2)),
+                            s.splat(*x.add(3)),
+                        ];
                         for down in 0..2 {
                             if r >= down && r < down + 3 {
                                 let a = 3 * (r - down);
                                 for b in 0..3 {
                                     sums[2 * down] = s.mul_add(x[b], weight[a + b], sums[2 * down]);
-                                    sums[2 * down + 1] = s.mul_add(x[b + 1], weight[a + b], sums[2 * down + 1]);
+                                    sums[2 * down + 1] =
+                                        s.mul_add(x[b + 1], weight[a + b], sums[2 * down + 1]);
                                 }
                             }
                         }
@@ -318,7 +338,11 @@ pub unsafe fn answer<S: Simd>(
                     let mut value = s.load(y);
                     if ending.pool {
                         let below = y.add(y_row);
-                        let rest = (s.load(y.add(channels)), s.load(below), s.load(below.add(channels)));
+                        let rest = (
+                            s.load(y.add(channels)),
+                            s.load(below),
+                            s.load(below.add(channels)),
+                        );
                         value = greatest(s, [value, rest.0, rest.1, rest.2]);
                     }
                     let pixel = out.add(i * ending.row + j * ending.channels);

@@ -84,7 +84,10 @@ struct Axis {
 impl Axis {
     fn new(size: usize, tiles: Tiles) -> Self {
         let whole = tiles.outputs();
-        debug_assert!(tiles == Tiles::Four || size.is_multiple_of(2), "tiles of 6 are for even sizes");
+        debug_assert!(
+            tiles == Tiles::Four || size.is_multiple_of(2),
+            "tiles of 6 are for even sizes"
+        );
         let mut counts = [0; POINTS];
         for point in USED[whole] {
             counts[*point] = size / whole;

@@ -33,7 +33,9 @@ impl Link {
 
 /// The blocks on `input`, `[n, height, width, c_in]`; carries no gradient on the CPU device.
 pub fn forward(input: Tensor<4>, links: Vec<Link>) -> Tensor<4> {
-    let fused = links.iter().all(|link| fused::applies(link.form, &input, &link.weight));
+    let fused = links
+        .iter()
+        .all(|link| fused::applies(link.form, &input, &link.weight));
     if fused && let (Some(input), Some(chain)) = (on_cpu(&input), Chain::of(input.dims(), &links)) {
         return chain.run(&input);
     }

@@ -137,7 +137,6 @@ fn square_of<P: Scheme>() -> f32 {
     c * c
 }
 
-
 const A: f32 = Four::A;
 const B: f32 = Four::B;
 const A2: f32 = A * A;
@@ -215,7 +214,11 @@ pub(super) fn output<S: Simd, P: Scheme>(s: S, outputs: usize, m: Line<S>) -> Li
             y[2] = s.mul_add(k(a2), even[0], s.mul_add(k(b2), even[1], s.mul(k(c2), even[2])));
             y[3] = s.mul_add(k(a2), odd[0], s.mul_add(k(b2), odd[1], s.mul(k(c2), odd[2])));
             let fourths = (k(a2 * a2), k(b2 * b2), k(c2 * c2));
-            y[4] = s.mul_add(fourths.0, even[0], s.mul_add(fourths.1, even[1], s.mul(fourths.2, even[2])));
+            y[4] = s.mul_add(
+                fourths.0,
+                even[0],
+                s.mul_add(fourths.1, even[1], s.mul(fourths.2, even[2])),
+            );
             let last = s.mul_add(fourths.1, odd[1], s.mul_add(fourths.2, odd[2], m[5]));
             y[5] = s.mul_add(fourths.0, odd[0], last);
         }
