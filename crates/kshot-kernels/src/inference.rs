@@ -14,11 +14,11 @@ use crate::shape::BlockShape;
 use crate::weight::Weight;
 
 /// Inference: `scale` and `shift`, `[c_out]`, stand for the norm (or for 1 and the bias). The map before
-/// the pool never leaves the cache. As in [`forward`], each group may have its own parameters.
+/// the pool never leaves the cache. As in [`crate::forward`], each group may have its own parameters.
 ///
 /// # Panics
 ///
-/// As [`forward`].
+/// As [`crate::forward`].
 pub fn infer(shape: &BlockShape, x: &[f32], w: &[f32], scale: &[f32], shift: &[f32], out: &mut [f32]) {
     run_infer(shape, x, w, scale, shift, as_uninit(out));
 }

@@ -90,6 +90,7 @@ pub unsafe fn convolve_and_end<S: Simd>(
         let place = Place {
             // SAFETY: the columns `v * LANES ..` are within `out_channels`.
             w: unsafe { w.add(v * S::LANES) },
+            // SAFETY: likewise.
             shift: unsafe { shift.add(v * S::LANES) },
             channel: v * S::LANES,
             ..all
