@@ -6,7 +6,7 @@
 The same recipe on both sides: Prototypical networks, 60-way 1-shot episodes with 5 queries of Vinyals' training
 classes (turned characters are classes of their own), Adam 1e-3 halved every 2,000 episodes, no augmentation; after every 50
 episodes 100 validation episodes of 20-way 1-shot of the validation classes. The clock runs from the first episode on, validation
-included, until the accuracy is reached. Prints a table; the runs differ in their seed.
+included, until the accuracy is reached. Prints a line per run, which differ in their seed, and the median of the ratios.
 """
 
 import argparse

@@ -147,16 +147,12 @@ impl<'a> Convolver<'a> {
         engine: Engine,
         weight: &'a Weight,
     ) -> Self {
-        let block = match engine {
-            Engine::Direct => 1,
-            Engine::Winograd { block, .. } => block,
-        };
-        let winograd = match engine {
-            Engine::Direct => None,
+        let (block, winograd) = match engine {
+            Engine::Direct => (1, None),
             Engine::Winograd { tiles, block } => {
                 let tiling = Tiling::new(tiles, layout.conv, block, (shape.c_in, shape.c_out));
                 let (v, m) = (Buffer::take(tiling.v_len()), Buffer::take(tiling.m_len()));
-                Some((tiling, v, m))
+                (block, Some((tiling, v, m)))
             }
         };
         let x = Bordered::new((shape.height, shape.width), shape.padding, shape.c_in);

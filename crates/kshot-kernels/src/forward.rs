@@ -264,8 +264,9 @@ impl<'a> Pass<'a> {
                     }
                     return;
                 }
-                let ones = signs(&vec![1.0; channels], channels);
-                let (mut pooled, block) = (Buffer::take(kept), convolver.block());
+                let (mut ones, mut pooled) = (Buffer::take(channels), Buffer::take(kept));
+                ones.fill(1.0);
+                let block = convolver.block();
                 let mut ys = Buffer::take(block * layout.conv_len());
                 let mut maps = codes.chunks_exact_mut(kept).zip(outs);
                 for images in self.images(chunk).chunks(block * shape.image_len()) {

@@ -51,7 +51,7 @@ fn greatest<S: Simd>(s: S, [a, b, c, d]: [S::V; 4]) -> S::V {
 /// also what [`super::epilogue`] calls a code, for each element of a dense map of all channels.
 ///
 /// # Safety
-/// `x` and `w` as in [`convolve`], with dense pixels; `shift` is valid for `out_channels` floats, `out` for what
+/// `x` and `w` as in [`super::direct::convolve`], with dense pixels; `shift` is valid for `out_channels` floats, `out` for what
 /// `ending` says and `codes`, where it isn't null, for a byte per channel of each of its pixels.
 #[inline(always)]
 pub unsafe fn convolve_and_end<S: Simd>(

@@ -82,49 +82,46 @@ impl Chain {
         let chain = if let Some(at) = kept.iter().position(|chain| chain.is_of(&shapes, &operands)) {
             kept.remove(at)
         } else {
-            Self::new(shapes, operands)
+            Self::new(shapes, operands, links)?
         };
         kept.insert(0, chain.clone());
         kept.truncate(MOST_KEPT);
         Some(chain)
     }
 
-    fn new(shapes: Vec<BlockShape>, operands: Vec<FlexTensor>) -> Self {
-        let dense: Vec<_> = operands.iter().map(FlexTensor::to_contiguous).collect();
-        let affines: Vec<_> = dense
-            .chunks_exact(5)
-            .map(|link| {
-                let [gamma, beta, mean, variance] = [1, 2, 3, 4].map(|k| floats(&link[k]));
-                let scale = gamma.iter().zip(variance);
-                let scale: Vec<f32> = scale.map(|(gamma, v)| gamma / (v + EPSILON).sqrt()).collect();
-                let shift = beta.iter().zip(mean).zip(&scale);
-                let shift: Vec<f32> = shift.map(|((beta, mean), scale)| beta - mean * scale).collect();
-                (scale, shift)
-            })
-            .collect();
+    /// Prepares the blocks; none where a tensor isn't on the CPU.
+    fn new(shapes: Vec<BlockShape>, operands: Vec<FlexTensor>, links: &[Link]) -> Option<Self> {
+        let dense = |tensor: FlexTensor| tensor.to_contiguous();
+        let operand = |link: &Link| {
+            let [scale, shift] = link.affine();
+            Some([
+                dense(on_cpu(&link.weight)?),
+                dense(on_cpu(&scale)?),
+                dense(on_cpu(&shift)?),
+            ])
+        };
+        let numbers = links.iter().map(operand).collect::<Option<Vec<_>>>()?;
         let blocks: Vec<_> = shapes
             .iter()
-            .zip(dense.chunks_exact(5))
-            .zip(&affines)
-            .map(|((shape, link), (scale, shift))| InferenceBlock {
+            .zip(&numbers)
+            .map(|(shape, [w, scale, shift])| InferenceBlock {
                 shape: *shape,
-                w: floats(&link[0]),
-                scale,
-                shift,
+                w: floats(w),
+                scale: floats(scale),
+                shift: floats(shift),
             })
             .collect();
-        Self {
+        Some(Self {
             inference: Arc::new(Inference::new(&blocks)),
             operands: Arc::new(operands),
             shapes,
-        }
+        })
     }
 
     /// Whether it was made of these very tensors, for images of this size.
     fn is_of(&self, shapes: &[BlockShape], operands: &[FlexTensor]) -> bool {
-        let same = |a: &FlexTensor, b: &FlexTensor| {
-            std::ptr::eq(a.bytes(), b.bytes()) && a.layout().start_offset() == b.layout().start_offset()
-        };
+        let same =
+            |a: &FlexTensor, b: &FlexTensor| std::ptr::eq(a.bytes(), b.bytes()) && a.layout() == b.layout();
         self.shapes == shapes && self.operands.iter().zip(operands).all(|(a, b)| same(a, b))
     }
 
@@ -136,5 +133,74 @@ impl Chain {
             output,
             [images, last.out_height(), last.out_width(), last.c_out],
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+    use crate::ops::conv_block::Activation;
+
+    /// Values that depend on the seed alone, of variances the positive ones.
+    fn values(len: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32
+        };
+        (0..len).map(|_| next()).collect()
+    }
+
+    fn link(c_in: usize, c_out: usize, seed: u32, device: &Device) -> Link {
+        let weight = TensorData::new(values(9 * c_in * c_out, seed), [3, 3, c_in, c_out]);
+        let norm = [1, 2, 3, 4]
+            .map(|k| Tensor::from_data(TensorData::new(values(c_out, seed + k), [c_out]), device));
+        Link {
+            form: BlockForm {
+                padding: 1,
+                activation: Activation::Relu,
+                pool: true,
+            },
+            weight: Tensor::from_data(weight, device),
+            norm,
+        }
+    }
+
+    fn numbers(tensor: Tensor<4>) -> Vec<f32> {
+        tensor.into_data().iter::<f32>().collect()
+    }
+
+    #[test]
+    fn a_chain_is_its_blocks_and_follows_their_numbers() {
+        let device = Device::flex();
+        let input = TensorData::new(values(2 * 12 * 12, 9), [2, 12, 12, 1]);
+        let input = Tensor::<4>::from_data(input, &device);
+        let apart = |links: &[Link]| {
+            links.iter().cloned().fold(input.clone(), |maps, link| {
+                let [scale, shift] = link.affine();
+                with_fixed_statistics(link.form, maps, link.weight, scale, shift)
+            })
+        };
+        let mut links = vec![link(1, 16, 1, &device), link(16, 16, 20, &device)];
+        let mut seen = Vec::new();
+        for change in 0..3 {
+            match change {
+                1 => links[1].weight = links[1].weight.clone().mul_scalar(0.5),
+                2 => links[0].norm[2] = links[0].norm[2].clone().add_scalar(1.0),
+                _ => {}
+            }
+            // Twice: made, then found.
+            let found = [(); 2].map(|()| numbers(forward(input.clone(), links.clone())));
+            assert_eq!(found[0], found[1]);
+            let expected = numbers(apart(&links));
+            let largest = expected.iter().copied().fold(0.0, f32::max);
+            for (f, e) in found[0].iter().zip(&expected) {
+                assert!((f - e).abs() < 1e-4 * largest, "change {change}: {f} for {e}");
+            }
+            assert!(!seen.contains(&expected), "change {change} changed nothing");
+            seen.push(expected);
+        }
     }
 }

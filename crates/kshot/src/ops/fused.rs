@@ -7,13 +7,13 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Dispatch, DispatchDevice, Flex, backend_extension};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use kshot_kernels::{self as kernels, BlockShape, Saved};
 
 use super::conv_block::{BlockForm, EPSILON, Normalised, kernel_shape};
-use super::flex::{dims, floats, tensor};
+use super::flex::{dims, floats, is_on_cpu, tensor};
 
 /// The block as an operation of the tensor engine.
 #[backend_extension(Flex, Autodiff)]
@@ -40,9 +40,7 @@ pub trait FusedBlock: Backend {
 /// Whether the kernels can do a block of this form on these tensors.
 pub fn applies(form: BlockForm, input: &Tensor<4>, weight: &Tensor<4>) -> bool {
     let kernel = weight.dims()[0];
-    let device = input.device().without_autodiff();
-    let on_cpu = matches!(device.as_dispatch(), DispatchDevice::Flex(_));
-    on_cpu && (kernel == 1 || kernel == 3) && form.padding < kernel
+    is_on_cpu(&input.device()) && (kernel == 1 || kernel == 3) && form.padding < kernel
 }
 
 /// See [`super::conv_block::with_batch_statistics`].

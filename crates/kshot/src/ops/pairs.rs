@@ -8,14 +8,14 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, DispatchDevice, Flex, backend_extension};
+use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::Tensor;
 use burn_flex::FlexTensor;
 use kshot_kernels::{PairsSaved, PairsShape, pairs_backward, pairs_forward, pairs_infer};
 
 use super::composed;
 use super::conv_block::{EPSILON, Normalised};
-use super::flex::{dims, floats, tensor};
+use super::flex::{dims, floats, is_on_cpu, tensor};
 
 /// Under the statistics of all pairs: `left` `[m, height, width, c]` and `right` `[n, height, width, c]` →
 /// `[n * m, height / 2, width / 2, c]`, the left map changing fastest.
@@ -25,7 +25,7 @@ pub fn with_batch_statistics(
     gamma: Tensor<1>,
     beta: Tensor<1>,
 ) -> Normalised {
-    if !on_cpu(&left) {
+    if !is_on_cpu(&left.device()) {
         return composed::norm_relu_pool(sums(left, right), gamma, beta);
     }
     let (output, mean, variance) = <Dispatch as FusedPairs>::pairs_with_batch_statistics(
@@ -49,7 +49,7 @@ pub fn with_fixed_statistics(
     shift: Tensor<1>,
 ) -> Tensor<4> {
     // The kernel carries no gradient here, so tracked tensors take the composed form.
-    if left.device().is_autodiff() || !on_cpu(&left) {
+    if left.device().is_autodiff() || !is_on_cpu(&left.device()) {
         return composed::affine_relu_pool(sums(left, right), scale, shift);
     }
     Tensor::from_dispatch(<Dispatch as FusedPairs>::pairs_with_fixed_statistics(
@@ -58,11 +58,6 @@ pub fn with_fixed_statistics(
         scale.into_dispatch(),
         shift.into_dispatch(),
     ))
-}
-
-fn on_cpu(tensor: &Tensor<4>) -> bool {
-    let device = tensor.device().without_autodiff();
-    matches!(device.as_dispatch(), DispatchDevice::Flex(_))
 }
 
 /// The sums of all pairs, `[n * m, height, width, c]`.
