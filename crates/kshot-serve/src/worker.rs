@@ -1,11 +1,17 @@
 //! Recognising pictures of many requests together.
 //!
 //! One thread calls the model. While it works, requests wait in a bounded queue; then it takes what is waiting, at most
-//! [`MOST`] pictures, in one call, in which all cores share. So a lone request waits for nothing, and under load the
-//! batches grow by themselves. What the queue has no room for is sent away at once.
+//! [`MOST`] pictures, in one call, in which all cores share. So under load the batches grow by themselves. What the queue has
+//! no room for is sent away at once.
+//!
+//! While nothing is being recognised, a request of one picture calls the model itself: handing it to the other thread and
+//! getting the answer back would take longer than a small model does. A model that takes longer than [`QUICK`] is left to
+//! that thread, so that connections don't wait for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use kshot::classifier::{Picture, Show};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -17,13 +23,65 @@ use crate::workspace::Workspace;
 
 /// Most pictures in one call of the model.
 const MOST: usize = 256;
+/// So long may one picture take a thread that answers connections.
+const QUICK: Duration = Duration::from_millis(1);
 
 /// The queue's entrance.
 #[derive(Debug)]
 pub struct Worker {
     sender: mpsc::UnboundedSender<Job>,
     room: Arc<Semaphore>,
+    model: Arc<Model>,
+}
+
+/// What recognises, and what is known of its work.
+#[derive(Debug)]
+struct Model {
+    workspace: Arc<Workspace>,
     metrics: Arc<Metrics>,
+    /// Calls that are going on.
+    calls: AtomicUsize,
+    /// Whether a picture of the latest call took less than [`QUICK`].
+    quick: AtomicBool,
+}
+
+/// A call that is going on.
+struct Call<'a>(&'a AtomicUsize);
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl Model {
+    /// A call beside those that are going on.
+    fn call(&self) -> Call<'_> {
+        self.calls.fetch_add(1, Ordering::Acquire);
+        Call(&self.calls)
+    }
+
+    /// A call while no other is going on.
+    fn lone_call(&self) -> Option<Call<'_>> {
+        self.calls
+            .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
+            .ok()
+            .map(|_| Call(&self.calls))
+    }
+
+    /// The answers to jobs, job by job, from one call; a panic is their problem and not the server's.
+    fn answer(&self, jobs: &[(&[Picture], Wish)], _call: &Call<'_>) -> Result<Vec<Vec<Found>>, Problem> {
+        let began = Instant::now();
+        let found = catch_unwind(AssertUnwindSafe(|| together(&self.workspace, jobs)))
+            .unwrap_or_else(|_| Err(Problem::internal("the model panicked")));
+        let n: usize = jobs.iter().map(|(pictures, _)| pictures.len()).sum();
+        let each = began.elapsed() / u32::try_from(n.max(1)).unwrap_or(u32::MAX);
+        self.quick.store(each < QUICK, Ordering::Relaxed);
+        if found.is_ok() {
+            self.metrics.images.inc_by(n as u64);
+        }
+        found
+    }
 }
 
 /// What a request wants to know.
@@ -51,15 +109,17 @@ impl Worker {
     pub fn start(workspace: Arc<Workspace>, metrics: Arc<Metrics>, queue: usize) -> std::io::Result<Self> {
         let (sender, receiver) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(queue.min(Semaphore::MAX_PERMITS)));
-        let counted = metrics.clone();
+        let model = Arc::new(Model {
+            workspace,
+            metrics,
+            calls: AtomicUsize::new(0),
+            quick: AtomicBool::new(false),
+        });
+        let called = model.clone();
         std::thread::Builder::new()
             .name("recognise".to_owned())
-            .spawn(move || work(&workspace, &counted, receiver))?;
-        Ok(Self {
-            sender,
-            room,
-            metrics,
-        })
+            .spawn(move || work(&called, receiver))?;
+        Ok(Self { sender, room, model })
     }
 
     /// Whether there is room for more.
@@ -74,10 +134,18 @@ impl Worker {
     pub async fn recognise(&self, pictures: Vec<Picture>, wish: Wish) -> Result<Vec<Found>, Problem> {
         let n = u32::try_from(pictures.len()).unwrap_or(u32::MAX);
         let Ok(room) = self.room.clone().try_acquire_many_owned(n) else {
-            self.metrics.refused.inc();
+            self.model.metrics.refused.inc();
             return Err(Problem::busy("the queue is full; try again in a second"));
         };
-        self.metrics.waiting.inc_by(i64::from(n));
+        if n == 1
+            && self.model.quick.load(Ordering::Relaxed)
+            && let Some(call) = self.model.lone_call()
+        {
+            self.model.metrics.batch.observe(1.0);
+            let mut found = self.model.answer(&[(&pictures, wish)], &call)?;
+            return Ok(found.pop().unwrap_or_default());
+        }
+        self.model.metrics.waiting.inc_by(i64::from(n));
         let (answer, answered) = oneshot::channel();
         let job = Job {
             pictures,
@@ -91,7 +159,7 @@ impl Worker {
     }
 }
 
-fn work(workspace: &Workspace, metrics: &Metrics, mut queue: mpsc::UnboundedReceiver<Job>) {
+fn work(model: &Model, mut queue: mpsc::UnboundedReceiver<Job>) {
     let mut next = None;
     while let Some(first) = next.take().or_else(|| queue.blocking_recv()) {
         let mut n = first.pictures.len();
@@ -105,13 +173,12 @@ fn work(workspace: &Workspace, metrics: &Metrics, mut queue: mpsc::UnboundedRece
             n += job.pictures.len();
             jobs.push(job);
         }
-        metrics.waiting.dec_by(n as i64);
-        metrics.batch.observe(n as f64);
-        let found = catch_unwind(AssertUnwindSafe(|| together(workspace, &jobs)))
-            .unwrap_or_else(|_| Err(Problem::internal("the model panicked")));
-        match found {
+        model.metrics.waiting.dec_by(n as i64);
+        model.metrics.batch.observe(n as f64);
+        let call = model.call();
+        let asked: Vec<(&[Picture], Wish)> = jobs.iter().map(|job| (&job.pictures[..], job.wish)).collect();
+        match model.answer(&asked, &call) {
             Ok(found) => {
-                metrics.images.inc_by(n as u64);
                 for (job, found) in jobs.into_iter().zip(found) {
                     drop(job.room);
                     // Who has hung up wants no answer.
@@ -121,10 +188,7 @@ fn work(workspace: &Workspace, metrics: &Metrics, mut queue: mpsc::UnboundedRece
             // One job's pictures may be to blame: each for itself then.
             Err(_) if jobs.len() > 1 => {
                 for job in jobs {
-                    let found = catch_unwind(AssertUnwindSafe(|| {
-                        together(workspace, std::slice::from_ref(&job))
-                    }));
-                    let found = found.unwrap_or_else(|_| Err(Problem::internal("the model panicked")));
+                    let found = model.answer(&[(&job.pictures, job.wish)], &call);
                     drop(job.room);
                     let _ = job
                         .answer
@@ -141,20 +205,21 @@ fn work(workspace: &Workspace, metrics: &Metrics, mut queue: mpsc::UnboundedRece
     }
 }
 
-/// The answers to jobs, job by job, from one call of the model.
-fn together(workspace: &Workspace, jobs: &[Job]) -> Result<Vec<Vec<Found>>, Problem> {
-    let pictures: Vec<&Picture> = jobs.iter().flat_map(|job| &job.pictures).collect();
+/// The answers to pictures with their wishes, job by job, from one call of the model.
+fn together(workspace: &Workspace, jobs: &[(&[Picture], Wish)]) -> Result<Vec<Vec<Found>>, Problem> {
+    let pictures: Vec<&Picture> = jobs.iter().flat_map(|(pictures, _)| *pictures).collect();
+    let wishes = || jobs.iter().map(|(_, wish)| wish);
     let wish = Wish {
         show: Show {
-            top: jobs.iter().map(|job| job.wish.show.top).max().unwrap_or(0),
-            evidence: jobs.iter().map(|job| job.wish.show.evidence).max().unwrap_or(0),
+            top: wishes().map(|wish| wish.show.top).max().unwrap_or(0),
+            evidence: wishes().map(|wish| wish.show.evidence).max().unwrap_or(0),
         },
-        place: jobs.iter().any(|job| job.wish.place),
+        place: wishes().any(|wish| wish.place),
     };
     let mut found = workspace.recognise(&pictures, wish)?.into_iter();
-    let answers = jobs.iter().map(|job| {
-        let mut own: Vec<Found> = found.by_ref().take(job.pictures.len()).collect();
-        own.iter_mut().for_each(|one| one.cut(job.wish));
+    let answers = jobs.iter().map(|(pictures, wish)| {
+        let mut own: Vec<Found> = found.by_ref().take(pictures.len()).collect();
+        own.iter_mut().for_each(|one| one.cut(*wish));
         own
     });
     Ok(answers.collect())

@@ -17,12 +17,14 @@ mod dense;
 mod descent;
 mod loss;
 mod network;
+mod plain;
 mod points;
 mod weights;
 
 pub use descent::{Descent, MetaGradient, Order};
 pub use loss::Targets;
 pub use network::{BatchStatistics, Curvature, Evaluation, Forward, Layer, Network, Normalisation};
+pub use plain::Plain;
 pub use weights::{Rates, Weights};
 
 /// Labelled examples of several tasks, each with as many as the others.

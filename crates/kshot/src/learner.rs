@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::episode::{Episode, Support};
 use crate::error::Error;
+use crate::inner::Plain;
 use crate::method::{Batch, Kernel, Method, Objective, Scores, one_hot};
 use crate::norm::{Norm, Pass};
 use crate::parameters::{self, Parameter};
@@ -22,10 +23,12 @@ pub struct Step {
     pub gradients: Vec<Option<Tensor<1>>>,
     /// Batch statistics: parameter index and what its running average should move towards.
     pub statistics: Vec<(usize, Tensor<1>)>,
+    /// What the method itself carries from update to update: parameter index and what it becomes.
+    pub carried: Vec<(usize, Tensor<1>)>,
 }
 
 impl Step {
-    /// Means over `steps`, and all their statistics in order.
+    /// Means over `steps`, and all their statistics in order; what they carry is the last one's.
     pub fn mean(steps: Vec<Self>) -> Self {
         Self::weighted(steps.into_iter().map(|step| (1, step)).collect())
     }
@@ -38,12 +41,14 @@ impl Step {
             accuracy: 0.0,
             gradients: Vec::new(),
             statistics: Vec::new(),
+            carried: Vec::new(),
         };
         for (count, step) in steps {
             let share = count as f32 / episodes.max(1) as f32;
             total.loss += share * step.loss;
             total.accuracy += share * step.accuracy;
             total.statistics.extend(step.statistics);
+            total.carried = step.carried;
             let gradients = step
                 .gradients
                 .into_iter()
@@ -123,6 +128,21 @@ pub trait Learner: Send + Sync {
     /// A sequence that the method can't use.
     fn present(&self, sequence: &Support, norm: Norm) -> Result<Tensor<2>, Error> {
         present_by_adapting(self, sequence, norm)
+    }
+
+    /// Logits `[n, n_way]` of images before the first step of learning a task and after each, where this learner learns
+    /// in steps; with `plain`, by that rule and so many steps from the same starting point, in the place of its own.
+    ///
+    /// # Errors
+    /// A support set or images that the method can't use.
+    fn step_by_step(
+        &self,
+        _support: &Support,
+        _query: Tensor<4>,
+        _norm: Norm,
+        _plain: Option<(Plain, usize)>,
+    ) -> Result<Option<Vec<Vec<f32>>>, Error> {
+        Ok(None)
     }
 
     /// Scores images `[n, height, width, channels]` against the classes of a task that this learner adapted to.
@@ -236,6 +256,7 @@ impl<M: Method> Erased<M> {
             accuracy: accuracy(&logits_on_host(logits.inner()), n_way, query_labels) as f32,
             gradients: parameters::gradients(&self.model, &mut gradients),
             statistics,
+            carried: Vec::new(),
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod inner;
 pub mod lake;
 pub mod layers;
 pub mod learner;
+pub mod learning_curve;
 pub mod meta_batch;
 pub mod method;
 pub mod model;

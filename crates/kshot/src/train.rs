@@ -232,13 +232,17 @@ impl Training {
         Ok(Ended::Complete)
     }
 
-    /// One optimizer step, the running averages of batch statistics, and the average of the weights.
+    /// One optimizer step, the running averages of batch statistics, what the method carries, and the average of the
+    /// weights.
     fn update(&mut self, rate: f64, step: &Step) {
         self.optimizer
             .step(rate, &mut self.values, step.gradients.clone());
         for (index, observed) in &step.statistics {
             let average = &mut self.values[*index];
             *average = average.clone().mul_scalar(1.0 - MOMENTUM) + observed.clone().mul_scalar(MOMENTUM);
+        }
+        for (index, value) in &step.carried {
+            self.values[*index] = value.clone();
         }
         if let Some(average) = &mut self.average {
             average.update(self.progress.updates + 1, &self.values);

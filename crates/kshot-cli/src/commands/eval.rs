@@ -14,7 +14,7 @@ use kshot::record::{Evaluation, Record};
 use kshot::report::{Findings, Kept};
 use kshot::settings::{Layer, SETTINGS, Settings};
 use kshot::trained::Trained;
-use kshot::{lake, model, presentations, run};
+use kshot::{lake, learning_curve, model, presentations, run};
 use serde::Serialize;
 
 use super::common;
@@ -75,11 +75,12 @@ pub fn command() -> Command {
         .arg(
             Arg::new("protocol")
                 .long("protocol")
-                .value_parser(PossibleValuesParser::new(["episodes", "alphabet", "lake", "presentations", "classifier"]))
+                .value_parser(PossibleValuesParser::new(["episodes", "alphabet", "lake", "presentations", "steps", "classifier"]))
                 .default_value("episodes")
                 .help(
                     "episodes drawn from a dataset, each from one alphabet of it, Lake's 20 fixed one-shot runs (needs --data-dir), accuracy by the \
-                     n-th presentation of a class in a sequence of images that are named before their label is shown, or \
+                     n-th presentation of a class in a sequence of images that are named before their label is shown, after \
+                     each step of learning a task by the method's own rule, by SGD and by Adam, or \
                      how far the probabilities of `kshot classify` can be believed, with as many unknown classes",
                 ),
         )
@@ -121,6 +122,9 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     let interrupt = Interrupt::listen()?;
     if protocol == "presentations" {
         return presentations(matches, &evaluation, learner.as_ref(), &interrupt);
+    }
+    if protocol == "steps" {
+        return steps(matches, &evaluation, learner.as_ref(), &interrupt);
     }
     let stop = || interrupt.requested();
     let Some((record, _)) = evaluate(&evaluation, learner.as_ref(), &stop)? else {
@@ -271,6 +275,49 @@ fn presentations(
             100.0 * n.accuracy,
             100.0 * n.ci95
         );
+    }
+    Ok(())
+}
+
+/// How tasks are learned step by step.
+fn steps(
+    matches: &ArgMatches,
+    evaluation: &Evaluation,
+    learner: &dyn Learner,
+    interrupt: &Interrupt,
+) -> Result<()> {
+    let mut bar = Bar::new("test, in per cent", 100);
+    let found = learning_curve::evaluate(evaluation, learner, |share| {
+        bar.show((100.0 * share) as u64, String::new);
+        !interrupt.requested()
+    });
+    bar.finish();
+    let Some(found) = found? else {
+        bail!("stopped before the last test episode; run it again");
+    };
+    if matches.get_flag("json") {
+        return common::print_json(&found);
+    }
+    print(&found.record);
+    println!(
+        "after each step, accuracy in % and loss in nats; the rates are the best of several on validation classes:"
+    );
+    print!("step");
+    for curve in &found.curves {
+        let name = curve
+            .rate
+            .map_or_else(|| curve.rule.clone(), |rate| format!("{} at {rate}", curve.rule));
+        print!("  {name:>24}");
+    }
+    println!();
+    let steps = found.curves.first().map_or(0, |curve| curve.points.len());
+    for step in 0..steps {
+        print!("{step:4}");
+        for point in found.curves.iter().filter_map(|curve| curve.points.get(step)) {
+            let accuracy = format!("{:.2} ± {:.2}", 100.0 * point.accuracy, 100.0 * point.ci95);
+            print!("  {accuracy:>16} {:7.4}", point.loss);
+        }
+        println!();
     }
     Ok(())
 }

@@ -44,8 +44,15 @@ pub struct MetaGradient {
 impl Descent<'_> {
     /// θ_K from θ₀ = `start`.
     pub fn run(&self, start: Weights, support: &Batch<'_>) -> Weights {
+        self.watched(start, support, &mut |_| ())
+    }
+
+    /// As [`Descent::run`]; `watch` sees θ₀ and what each step makes of it.
+    pub fn watched(&self, start: Weights, support: &Batch<'_>, watch: &mut dyn FnMut(&Weights)) -> Weights {
+        watch(&start);
         (0..self.steps).fold(start, |mut weights, _| {
             self.step(&mut weights, support);
+            watch(&weights);
             weights
         })
     }

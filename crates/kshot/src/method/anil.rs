@@ -11,7 +11,7 @@
 //! Deviations: none known; the inner rate and the number of steps are MAML's unless given.
 
 use super::common::{AVERAGE, COSINE};
-use super::fast::{self, Adapted, Lesson, Model, QUERY_NORM, Rule};
+use super::fast::{self, Adapted, Lesson, Model, QUERY_NORM, Rule, Watch};
 use super::maml::{self, AUTHORS, INNER_LR, INNER_STEPS, ORDER, STRICT_20_1, STRICT_20_5, Steps, TEST_STEPS};
 use super::{Family, MethodRequest, MethodSpec};
 use crate::error::Error;
@@ -108,7 +108,7 @@ impl Anil {
 }
 
 impl Rule for Anil {
-    fn adapt(&self, model: &Model, support: &Batch<'_>) -> Adapted {
+    fn adapt(&self, model: &Model, support: &Batch<'_>, watch: &mut Watch<'_>) -> Adapted {
         let mut start = model.start();
         let head = start.split_off(self.body.parameters());
         let body = Weights::repeat(&start, 1);
@@ -117,11 +117,13 @@ impl Rule for Anil {
             inputs: features.outputs(),
             ..*support
         };
+        let whole = |head: &Weights| Weights::new([&start[..], head.values()].concat(), 1);
         let head = self
             .descent(self.steps.test)
-            .run(Weights::repeat(&head, 1), &support);
-        start.extend(head.into_values());
-        Weights::new(start, 1).into()
+            .watched(Weights::repeat(&head, 1), &support, &mut |head| {
+                watch(&whole(head), None)
+            });
+        whole(&head).into()
     }
 
     fn learn(&self, model: &Model, support: &Batch<'_>, query: &Batch<'_>) -> Lesson {
@@ -164,6 +166,7 @@ impl Rule for Anil {
             accuracy: fast::recognised(query, &found.outputs),
             gradients: model.weights().iter().copied().zip(gradients).collect(),
             statistics: vec![statistics],
+            ..Lesson::default()
         }
     }
 }

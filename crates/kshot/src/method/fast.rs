@@ -13,10 +13,11 @@ use burn::module::ParamId;
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
+pub use super::lesson::{Carried, Lesson};
 use super::{MethodRequest, Scores};
 use crate::episode::{Episode, Support, TaskShape};
 use crate::error::Error;
-use crate::inner::{Batch, BatchStatistics, Layer, Network, Normalisation, Targets, Weights};
+use crate::inner::{Batch, BatchStatistics, Layer, Network, Normalisation, Plain, Targets, Weights};
 use crate::layers::{Linear, check_sizes};
 use crate::learner::{self, Learner, Step, Task};
 use crate::named;
@@ -38,10 +39,14 @@ pub const QUERY_NORM: OptionSpec = OptionSpec {
     help: "what normalises a query under --norm running: running averages, or the support set together with it",
 };
 
+/// Sees the weights before the first step of an adaptation and after each, with what normalises queries there under
+/// `--norm running` where the method has that.
+pub type Watch<'a> = dyn FnMut(&Weights, Option<&[BatchStatistics]>) + 'a;
+
 /// How a method adapts and learns.
 pub trait Rule: Send + Sync + 'static {
     /// What the support set of one task makes of the model.
-    fn adapt(&self, model: &Model, support: &Batch<'_>) -> Adapted;
+    fn adapt(&self, model: &Model, support: &Batch<'_>, watch: &mut Watch<'_>) -> Adapted;
 
     /// What several tasks teach.
     fn learn(&self, model: &Model, support: &Batch<'_>, query: &Batch<'_>) -> Lesson;
@@ -60,32 +65,6 @@ impl From<Weights> for Adapted {
         Self {
             weights,
             statistics: None,
-        }
-    }
-}
-
-/// What several tasks teach; losses, accuracies and gradients are sums over them.
-#[derive(Default)]
-pub struct Lesson {
-    /// Training losses.
-    pub loss: f64,
-    /// Shares of the queries that were recognised.
-    pub accuracy: f64,
-    /// Parameter index and gradient.
-    pub gradients: Vec<(usize, Vec<f32>)>,
-    /// What each block met, one group per task; several such where the tasks were learned one after the other.
-    pub statistics: Vec<Vec<BatchStatistics>>,
-}
-
-impl Lesson {
-    /// Adds gradients of one more task.
-    pub fn add_gradients(&mut self, gradients: Vec<(usize, Vec<f32>)>) {
-        if self.gradients.is_empty() {
-            self.gradients = gradients;
-            return;
-        }
-        for ((_, sum), (_, more)) in self.gradients.iter_mut().zip(gradients) {
-            sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
         }
     }
 }
@@ -168,13 +147,14 @@ impl Model {
         Ok(model)
     }
 
-    /// Adds a parameter that is no weight of the network; gives its index.
-    pub fn add(&mut self, name: String, shape: Vec<usize>, values: Vec<f32>) -> usize {
+    /// Adds a parameter that is no weight of the network; gives its index. One that isn't `trainable` has no gradient:
+    /// the method carries it along ([`Lesson::carried`]).
+    pub fn add(&mut self, name: String, shape: Vec<usize>, values: Vec<f32>, trainable: bool) -> usize {
         self.parameters.push(Parameter {
             name,
             shape,
             id: ParamId::new(),
-            trainable: true,
+            trainable,
         });
         self.values.push(values);
         self.values.len() - 1
@@ -338,14 +318,12 @@ impl<R: Rule> Learner for Fast<R> {
             });
         }
         self.model.check(support.n_way, inputs.len() / n_support)?;
-        let adapted = self.rule.adapt(
-            &self.model,
-            &Batch {
-                tasks: 1,
-                inputs: &inputs,
-                targets: Targets::Labels(&support.labels),
-            },
-        );
+        let batch = Batch {
+            tasks: 1,
+            inputs: &inputs,
+            targets: Targets::Labels(&support.labels),
+        };
+        let adapted = self.rule.adapt(&self.model, &batch, &mut |_, _| ());
         let joins = self.joins_support && norm == Norm::Running;
         Ok(Box::new(FastTask {
             adapted,
@@ -361,21 +339,46 @@ impl<R: Rule> Learner for Fast<R> {
         let [n_query, height, width, channels] = query.dims();
         self.model.check(self.model.n_way, height * width * channels)?;
         let query = learner::logits_on_host(query);
-        let (network, weights) = (&self.model.network, &task.adapted.weights);
-        let logits = match norm {
-            Norm::Episode => network.infer(weights, &query, Normalisation::Groups(1)),
-            Norm::Running if self.joins_support => self.joined(task, &query),
-            Norm::Running => {
-                let averages = || self.model.averages();
-                let statistics = task.adapted.statistics.clone().unwrap_or_else(averages);
-                network.infer(weights, &query, Normalisation::Given(&statistics))
-            }
-        };
+        let statistics = task.adapted.statistics.as_deref();
+        let logits = self.logits(&task.adapted.weights, statistics, &task.support, &query, norm);
         let logits = TensorData::new(logits, [n_query, self.model.n_way]);
         Ok(Scores {
             logits: Tensor::from_data(logits, &self.model.device),
             attention: None,
         })
+    }
+
+    fn step_by_step(
+        &self,
+        support: &Support,
+        query: Tensor<4>,
+        norm: Norm,
+        plain: Option<(Plain, usize)>,
+    ) -> Result<Option<Vec<Vec<f32>>>, Error> {
+        let inputs = learner::logits_on_host(support.images.clone());
+        self.model
+            .check(support.n_way, inputs.len() / support.labels.len().max(1))?;
+        let query = learner::logits_on_host(query);
+        let batch = Batch {
+            tasks: 1,
+            inputs: &inputs,
+            targets: Targets::Labels(&support.labels),
+        };
+        let mut answers = Vec::new();
+        let watch: &mut Watch<'_> = &mut |weights, statistics| {
+            answers.push(self.logits(weights, statistics, &inputs, &query, norm));
+        };
+        match plain {
+            Some((plain, steps)) => {
+                let start = Weights::repeat(&self.model.start(), 1);
+                let watch = &mut |weights: &Weights| watch(weights, None);
+                plain.run(&self.model.network, start, &batch, steps, watch);
+            }
+            None => {
+                self.rule.adapt(&self.model, &batch, watch);
+            }
+        }
+        Ok(Some(answers))
     }
 
     fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2> {
@@ -398,11 +401,32 @@ impl<R: Rule> Learner for Fast<R> {
 }
 
 impl<R: Rule> Fast<R> {
+    /// Logits of queries by adapted weights; `statistics` and `support` normalise under `--norm running`, each where the
+    /// method has it so.
+    fn logits(
+        &self,
+        weights: &Weights,
+        statistics: Option<&[BatchStatistics]>,
+        support: &[f32],
+        query: &[f32],
+        norm: Norm,
+    ) -> Vec<f32> {
+        let network = &self.model.network;
+        match norm {
+            Norm::Episode => network.infer(weights, query, Normalisation::Groups(1)),
+            Norm::Running if self.joins_support => self.joined(weights, support, query),
+            Norm::Running => match statistics {
+                Some(statistics) => network.infer(weights, query, Normalisation::Given(statistics)),
+                None => network.infer(weights, query, Normalisation::Given(&self.model.averages())),
+            },
+        }
+    }
+
     /// Logits of each query, normalised together with the support set and without the other queries.
-    fn joined(&self, task: &FastTask, query: &[f32]) -> Vec<f32> {
+    fn joined(&self, weights: &Weights, support: &[f32], query: &[f32]) -> Vec<f32> {
         let network = &self.model.network;
         let len = network.layers().first().map_or(1, Layer::inputs);
-        let together = task.support.len() / len + 1;
+        let together = support.len() / len + 1;
         let at_once = (JOINED_IMAGES / together).max(1);
         let queries: Vec<&[f32]> = query.chunks(len * at_once).collect();
         let logits: Vec<Vec<f32>> = queries
@@ -410,10 +434,10 @@ impl<R: Rule> Fast<R> {
             .map(|queries| {
                 let inputs: Vec<f32> = queries
                     .chunks_exact(len)
-                    .flat_map(|query| task.support.iter().chain(query).copied())
+                    .flat_map(|query| support.iter().chain(query).copied())
                     .collect();
                 let groups = Normalisation::Groups(queries.len() / len);
-                let outputs = network.infer(&task.adapted.weights, &inputs, groups);
+                let outputs = network.infer(weights, &inputs, groups);
                 let rows = outputs.chunks_exact(self.model.n_way);
                 rows.skip(together - 1)
                     .step_by(together)
@@ -433,7 +457,14 @@ impl Model {
         let (mut loss, mut accuracy) = (0.0, 0.0);
         let mut gradients: Vec<Option<Vec<f32>>> = vec![None; self.parameters.len()];
         let mut statistics: Vec<[Vec<f32>; 2]> = Vec::new();
+        let mut carried: Vec<Carried> = Vec::new();
         for lesson in lessons {
+            carried = if carried.is_empty() {
+                lesson.carried
+            } else {
+                let pairs = carried.into_iter().zip(&lesson.carried);
+                pairs.map(|(before, later)| before.then(later)).collect()
+            };
             loss += lesson.loss;
             accuracy += lesson.accuracy;
             for (index, gradient) in lesson.gradients {
@@ -465,6 +496,11 @@ impl Model {
         }
         let tensor = |values: &[f32]| named::on_device(values, &self.device);
         let gradient = |values: Vec<f32>| tensor(&values).mul_scalar(share);
+        let carry = |carried: Carried| {
+            let before = self.values[carried.index].iter().zip(&carried.gain);
+            let after: Vec<f32> = before.map(|(value, gain)| carried.keep * value + gain).collect();
+            (carried.index, tensor(&after))
+        };
         Step {
             loss: (loss / episodes.max(1) as f64) as f32,
             accuracy: (accuracy / episodes.max(1) as f64) as f32,
@@ -472,6 +508,7 @@ impl Model {
             statistics: std::iter::zip(&self.averages, &statistics)
                 .flat_map(|(indices, met)| std::iter::zip(*indices, met.each_ref().map(|met| tensor(met))))
                 .collect(),
+            carried: carried.into_iter().map(carry).collect(),
         }
     }
 }

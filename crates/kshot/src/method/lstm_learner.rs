@@ -20,7 +20,7 @@ use kshot_kernels::{RuleInputs, UpdateRule};
 use rand::RngExt;
 use rayon::prelude::*;
 
-use super::fast::{self, Adapted, Lesson, Model, Rule};
+use super::fast::{self, Adapted, Lesson, Model, Rule, Watch};
 use super::maml::{INNER_STEPS, Steps, TEST_STEPS};
 use super::{Family, MethodRequest, MethodSpec, Preset};
 use crate::error::Error;
@@ -215,7 +215,7 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
     let mut model = Model::new(request)?;
     let mut add = |name: &str, shape: &[usize]| {
         let values = fresh.split_off(fresh.len() - shape.iter().product::<usize>());
-        model.add(format!("rule.{name}"), shape.to_vec(), values)
+        model.add(format!("rule.{name}"), shape.to_vec(), values, true)
     };
     let weight = add("memory.weight", &[4 + units, 4 * units]);
     let bias = add("memory.bias", &[4 * units]);
@@ -223,7 +223,8 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
         add("forget.weight", &[units + 2]),
         add("input.weight", &[units + 2]),
     );
-    let mut gate = |name: &str, value: f32| model.add(format!("rule.{name}.bias"), vec![1], vec![value]);
+    let mut gate =
+        |name: &str, value: f32| model.add(format!("rule.{name}.bias"), vec![1], vec![value], true);
     let rule = LstmLearner {
         steps: Steps::of(options),
         units,
@@ -237,8 +238,8 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
 }
 
 impl Rule for LstmLearner {
-    fn adapt(&self, model: &Model, support: &Batch<'_>) -> Adapted {
-        let found = self.descend(model, support, self.steps.test);
+    fn adapt(&self, model: &Model, support: &Batch<'_>, watch: &mut Watch<'_>) -> Adapted {
+        let found = self.descend(model, support, self.steps.test, watch);
         Adapted {
             weights: found.end,
             statistics: Some(found.statistics),
@@ -249,7 +250,7 @@ impl Rule for LstmLearner {
         let mut lesson = Lesson::default();
         for task in 0..support.tasks {
             let (support, query) = (support.task(task), query.task(task));
-            let found = self.descend(model, &support, self.steps.train);
+            let found = self.descend(model, &support, self.steps.train, &mut |_, _| ());
             let last = model.network.gradient(&found.end, &query, false);
             let mut gradients = self.gradients(model, &found.met, &last.gradient);
             clip(&mut gradients, self.clip);
@@ -275,7 +276,7 @@ impl LstmLearner {
     }
 
     /// The rule's steps on the support set of one task.
-    fn descend(&self, model: &Model, support: &Batch<'_>, steps: usize) -> Descended {
+    fn descend(&self, model: &Model, support: &Batch<'_>, steps: usize, watch: &mut Watch<'_>) -> Descended {
         let rule = self.rule(model);
         let start = model.start();
         let mut state = rule.start(&start.concat());
@@ -284,6 +285,7 @@ impl LstmLearner {
             end: Weights::new(start, 1),
             statistics: Vec::new(),
         };
+        watch(&found.end, None);
         for _ in 0..steps {
             let here = model.network.gradient(&found.end, support, false);
             fold(&mut found.statistics, here.statistics);
@@ -293,6 +295,7 @@ impl LstmLearner {
             values
                 .zip(state.theta())
                 .for_each(|(value, moved)| *value = moved);
+            watch(&found.end, Some(&found.statistics));
             found.met.push(met);
         }
         found

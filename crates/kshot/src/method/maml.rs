@@ -15,7 +15,7 @@
 //! `--norm running` is not in the paper; see `fast.rs`.
 
 use super::common::{AVERAGE, COSINE};
-use super::fast::{self, Adapted, Lesson, Model, QUERY_NORM, Rule};
+use super::fast::{self, Adapted, Lesson, Model, QUERY_NORM, Rule, Watch};
 use super::{Family, MethodRequest, MethodSpec, Preset};
 use crate::error::Error;
 use crate::inner::{Batch, Descent, MetaGradient, Order, Rates, Weights};
@@ -397,9 +397,10 @@ impl Maml {
 }
 
 impl Rule for Maml {
-    fn adapt(&self, model: &Model, support: &Batch<'_>) -> Adapted {
+    fn adapt(&self, model: &Model, support: &Batch<'_>, watch: &mut Watch<'_>) -> Adapted {
+        let watch = &mut |weights: &Weights| watch(weights, None);
         self.descent(model, self.steps.test)
-            .run(Weights::repeat(&model.start(), 1), support)
+            .watched(Weights::repeat(&model.start(), 1), support, watch)
             .into()
     }
 
@@ -418,5 +419,6 @@ pub fn lesson(model: &Model, query: &Batch<'_>, found: MetaGradient) -> Lesson {
         accuracy: fast::recognised(query, &found.outputs),
         gradients: model.weights().iter().copied().zip(found.start.sum()).collect(),
         statistics: vec![found.statistics],
+        ..Lesson::default()
     }
 }

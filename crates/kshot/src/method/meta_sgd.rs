@@ -11,7 +11,7 @@
 //! leaves the number of tasks per update on Omniglot open; the presets take MAML's.
 
 use super::common::{AVERAGE, COSINE};
-use super::fast::{self, Adapted, Lesson, Model, QUERY_NORM, Rule};
+use super::fast::{self, Adapted, Lesson, Model, QUERY_NORM, Rule, Watch};
 use super::maml::{self, AUTHORS, INNER_STEPS, ORDER, Steps, TEST_STEPS};
 use super::{Family, MethodRequest, MethodSpec, Preset};
 use crate::error::Error;
@@ -204,7 +204,7 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
             let (name, shape) = (&model.parameter(index).name, &model.parameter(index).shape);
             let (name, shape) = (format!("rates.{name}"), shape.clone());
             let values = vec![first; model.value(index).len()];
-            model.add(name, shape, values)
+            model.add(name, shape, values, true)
         })
         .collect();
     let rule = MetaSgd {
@@ -224,13 +224,14 @@ impl MetaSgd {
 }
 
 impl Rule for MetaSgd {
-    fn adapt(&self, model: &Model, support: &Batch<'_>) -> Adapted {
+    fn adapt(&self, model: &Model, support: &Batch<'_>, watch: &mut Watch<'_>) -> Adapted {
+        let watch = &mut |weights: &Weights| watch(weights, None);
         Descent {
             network: &model.network,
             rates: Rates::Each(&self.rates(model)),
             steps: self.steps.test,
         }
-        .run(Weights::repeat(&model.start(), 1), support)
+        .watched(Weights::repeat(&model.start(), 1), support, watch)
         .into()
     }
 

@@ -9,6 +9,7 @@ mod anil;
 mod baseline_plus_plus;
 mod common;
 pub mod fast;
+mod lesson;
 mod lstm_learner;
 mod maml;
 mod mann;

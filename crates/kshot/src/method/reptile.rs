@@ -9,15 +9,21 @@
 //! `--shot 1 --query 9` trains on the paper's 10 images per class and still validates with 1 shot.
 //!
 //! Mini-batches run through a shuffled order of the images again and again; the shuffle follows from the images
-//! themselves. Under `--norm episode` the queries of a test are normalised together (transductive); under `--norm running`
+//! themselves. Adam's second moments (the running mean of squared gradients) are part of the model: they run on from task
+//! to task as in the authors' program, and a test begins with them too. So a weight whose gradient is small beside what
+//! it has been moves little; with moments that begin anew, the first steps move every weight as far as any other
+//! (g / √g² = ±1), and what one task says by chance weighs as much as what all say.
+//!
+//! Under `--norm episode` the queries of a test are normalised together (transductive); under `--norm running`
 //! each is so with the support set alone (section 6.1), as there are no running averages in the paper.
 //!
-//! Deviations: Adam's second moments start anew with each task, where the authors' program lets them run on from task
-//! to task (then a task would depend on those before it). The network is `conv4` with pools.
+//! Deviations: the tasks of a meta-batch all begin with the moments of before it, where the authors learn one after the
+//! other; afterwards the moments are those that follow from all their gradients in order. The network is `conv4` with
+//! pools, where theirs has strides.
 
 use rand::seq::SliceRandom;
 
-use super::fast::{self, Adapted, Lesson, Model, Rule};
+use super::fast::{self, Adapted, Carried, Lesson, Model, Rule, Watch};
 use super::maml::{INNER_LR, INNER_STEPS, Steps, TEST_STEPS};
 use super::{Family, MethodRequest, MethodSpec, Preset};
 use crate::error::Error;
@@ -213,61 +219,72 @@ struct Reptile {
     inner_lr: f32,
     train_batch: usize,
     test_batch: usize,
+    /// The parameters that hold the second moments, in the order of the network's weights.
+    moments: Vec<usize>,
+    /// The parameter that holds how many gradients they have seen.
+    seen: usize,
 }
 
 fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
     let options = request.options;
+    let mut model = Model::new(request)?;
+    let weights = model.weights().to_vec();
+    let moments = weights
+        .into_iter()
+        .map(|index| {
+            let (name, shape) = (&model.parameter(index).name, &model.parameter(index).shape);
+            let (name, shape) = (format!("moments.{name}"), shape.clone());
+            let values = vec![0.0; model.value(index).len()];
+            model.add(name, shape, values, false)
+        })
+        .collect();
     let rule = Reptile {
+        moments,
+        seen: model.add("moments.seen".to_owned(), vec![1], vec![0.0], false),
         steps: Steps::of(options),
         inner_lr: options.number("inner-lr") as f32,
         train_batch: options.integer("inner-batch"),
         test_batch: options.integer("test-batch"),
     };
-    Ok(fast::learner(Model::new(request)?, rule, true))
+    Ok(fast::learner(model, rule, true))
 }
 
 impl Rule for Reptile {
-    fn adapt(&self, model: &Model, support: &Batch<'_>) -> Adapted {
+    fn adapt(&self, model: &Model, support: &Batch<'_>, watch: &mut Watch<'_>) -> Adapted {
         let start = Weights::repeat(&model.start(), 1);
-        self.train(
-            model,
-            start,
-            &Examples::of(support, None),
-            self.steps.test,
-            self.test_batch,
-            |_, _| (),
-        )
-        .into()
+        let examples = Examples::of(support, None);
+        let (steps, batch) = (self.steps.test, self.test_batch);
+        let (end, _) = self.train(model, start, &examples, steps, batch, |weights, _, _| {
+            watch(weights, None);
+        });
+        watch(&end, None);
+        end.into()
     }
 
     fn learn(&self, model: &Model, support: &Batch<'_>, query: &Batch<'_>) -> Lesson {
         let examples = Examples::of(support, Some(query));
         let mut gradient = Weights::repeat(&model.start(), support.tasks);
         let (mut loss, mut accuracy) = (0.0, 0.0);
-        let count = |batch: &Batch<'_>, met: &Evaluation| {
+        let count = |_: &Weights, batch: &Batch<'_>, met: &Evaluation| {
             loss += met.losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / self.steps.train as f64;
             accuracy = fast::recognised(batch, &met.outputs);
         };
-        let end = self.train(
-            model,
-            gradient.clone(),
-            &examples,
-            self.steps.train,
-            self.train_batch,
-            count,
-        );
+        let (steps, batch) = (self.steps.train, self.train_batch);
+        let (end, moments) = self.train(model, gradient.clone(), &examples, steps, batch, count);
         gradient.subtract(&end);
         Lesson {
             loss,
             accuracy,
             gradients: model.weights().iter().copied().zip(gradient.sum()).collect(),
             statistics: Vec::new(),
+            carried: self.carried(model, &moments),
         }
     }
 }
 
 impl Reptile {
-    /// Where the training of each task ends; `watch` sees each mini-batch before its step.
+    /// Where the training of each task ends, weights and moments; `watch` sees the weights before each step and
+    /// what they make of its mini-batch.
     fn train(
         &self,
         model: &Model,
@@ -275,9 +292,10 @@ impl Reptile {
         examples: &Examples,
         steps: usize,
         batch: usize,
-        mut watch: impl FnMut(&Batch<'_>, &Evaluation),
-    ) -> Weights {
-        let mut moments = Weights::zeros_like(&weights);
+        mut watch: impl FnMut(&Weights, &Batch<'_>, &Evaluation),
+    ) -> (Weights, Weights) {
+        let mut moments = Weights::repeat(&self.moments(model), weights.tasks());
+        let seen = f64::from(model.value(self.seen)[0]);
         let mut order = Order::new(examples);
         for step in 1..=steps {
             let (inputs, labels) = order.next(examples, batch);
@@ -287,15 +305,51 @@ impl Reptile {
                 targets: Targets::Labels(&labels),
             };
             let met = model.network.gradient(&weights, &batch, false);
-            watch(&batch, &met);
-            self.adam(step, &mut weights, &mut moments, met.gradient);
+            watch(&weights, &batch, &met);
+            self.adam(seen + step as f64, &mut weights, &mut moments, met.gradient);
         }
-        weights
+        (weights, moments)
     }
 
-    /// A step of Adam with β₁ = 0.
-    fn adam(&self, step: usize, weights: &mut Weights, moments: &mut Weights, mut gradient: Weights) {
-        let unbiased = 1.0 / (1.0 - BETA2.powi(step.min(100_000) as i32));
+    /// The second moments before a task.
+    fn moments(&self, model: &Model) -> Vec<Vec<f32>> {
+        let moments = self.moments.iter();
+        moments.map(|&index| model.value(index).to_vec()).collect()
+    }
+
+    /// What becomes of the moments when the tasks that ended with `moments` follow each other: those of n steps are
+    /// βⁿ v + c with a task's own c, so that all of them make β^(nT) v + Σₜ β^(n(T − t)) cₜ.
+    fn carried(&self, model: &Model, moments: &Weights) -> Vec<Carried> {
+        let (steps, tasks) = (self.steps.train, moments.tasks());
+        let keep = BETA2.powi(steps as i32);
+        let mut carried: Vec<Carried> = std::iter::zip(&self.moments, moments.values())
+            .map(|(&index, ends)| {
+                let before = model.value(index);
+                let mut gain = vec![0.0; before.len()];
+                for end in ends.chunks_exact(before.len().max(1)) {
+                    for ((gain, end), before) in gain.iter_mut().zip(end).zip(before) {
+                        // Rounding can't make a sum of squares negative.
+                        *gain = keep * *gain + (end - keep * before).max(0.0);
+                    }
+                }
+                Carried {
+                    index,
+                    keep: keep.powi(tasks as i32),
+                    gain,
+                }
+            })
+            .collect();
+        carried.push(Carried {
+            index: self.seen,
+            keep: 1.0,
+            gain: vec![(steps * tasks) as f32],
+        });
+        carried
+    }
+
+    /// A step of Adam with β₁ = 0, after which the moments have `seen` so many gradients.
+    fn adam(&self, seen: f64, weights: &mut Weights, moments: &mut Weights, mut gradient: Weights) {
+        let unbiased = (1.0 / (1.0 - f64::from(BETA2).powf(seen))) as f32;
         for (moments, gradient) in moments.values_mut().iter_mut().zip(gradient.values_mut()) {
             for (moment, slope) in moments.iter_mut().zip(gradient) {
                 *moment = BETA2 * *moment + (1.0 - BETA2) * *slope * *slope;
