@@ -3,6 +3,11 @@
 from dataclasses import dataclass
 
 MODES = ("eager", "channels_last", "compile", "compile+channels_last")
+CUDA_MODES = ("compile+graphs",)
+EXTRA_MODES = {"infer": ("jit", "jit+channels_last"), "maml": ("vmap", "compile+vmap")}
+ALL_MODES = MODES + CUDA_MODES + sum(EXTRA_MODES.values(), ())
+# Cases whose step is written for a GPU on both sides.
+ON_DEVICES = ("train", "infer", "resnet12")
 
 
 @dataclass(frozen=True)
@@ -18,17 +23,15 @@ class Case:
     def task(self):
         return self.flags.split()[1]
 
-    @property
-    def modes(self):
-        """PyTorch's modes for this task; the best of them is what kshot is measured against."""
-        if self.task == "infer":
-            return (*MODES, "jit", "jit+channels_last")
-        if self.task == "maml":
-            return (*MODES, "vmap", "compile+vmap")
-        return MODES
+    def modes(self, device):
+        """PyTorch's modes for this task on a device; the best of them is what kshot is measured against."""
+        graphs = CUDA_MODES if device == "cuda" and self.task != "infer" else ()
+        return MODES + graphs + EXTRA_MODES.get(self.task, ())
 
-    def arguments(self, threads):
-        return [*self.flags.split(), "--iterations", str(self.iterations), "--threads", str(threads)]
+    def arguments(self, options):
+        """The flags of both sides."""
+        iterations = options.iterations or self.iterations
+        return [*self.flags.split(), "--iterations", str(iterations), "--threads", str(options.threads)]
 
 
 CASES = {

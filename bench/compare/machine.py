@@ -14,6 +14,7 @@ def facts(python, ours, threads):
         "cpu_features": [f for f in ("avx2", "fma", "avx512f", "avx512_bf16", "amx_tile") if f in cpu.get("flags", "").split()],
         "cores": len(os.sched_getaffinity(0)),
         "threads_used": threads,
+        "gpu": output(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}, {' '.join(platform.libc_ver())}",
         "load_average_before": round(os.getloadavg()[0], 2),

@@ -1,4 +1,4 @@
-"""The two kinds of program that are timed: ours, started anew for every run, and peers, kept running."""
+"""The programs that are timed: ours, and peers, which are kept running."""
 
 import json
 import select
@@ -16,11 +16,27 @@ class Failed(Exception):
     """A program could not be measured; the message says which and why, in one line."""
 
 
-class Ours:
-    """kshot's benchmark binary. It warms up by itself and prints one JSON line."""
+def ours(case, options):
+    """kshot's benchmark binary. On a device it stays loaded: there a start compiles every kernel."""
+    command = [*shlex.split(options.ours), *case.arguments(options)]
+    if options.device == "flex":
+        return StartedAnew(command, options.timeout)
+    return Loaded([*command, "--device", options.device, "--on-demand"], options.timeout)
 
-    def __init__(self, command, case, threads, timeout):
-        self.command = [*shlex.split(command), *case.arguments(threads)]
+
+def peer(script, mode, case, options):
+    """One of the Python programs in `peers/`."""
+    command = [options.python, str(PEERS / script), "--mode", mode, "--on-demand", *case.arguments(options)]
+    if options.peer_device != "cpu":
+        command += ["--device", options.peer_device, "--tf32", options.tf32]
+    return Loaded(command, options.timeout)
+
+
+class StartedAnew:
+    """A program that warms up by itself and prints one JSON line."""
+
+    def __init__(self, command, timeout):
+        self.command = command
         self.timeout = timeout
 
     def run(self):
@@ -38,11 +54,11 @@ class Ours:
         pass
 
 
-class Peer:
-    """A Python program that stays loaded and compiled, and does one run whenever it is asked."""
+class Loaded:
+    """A program that stays loaded and compiled, and does one run whenever it is asked."""
 
-    def __init__(self, python, script, mode, case, threads, timeout):
-        self.command = [python, str(PEERS / script), "--mode", mode, "--on-demand", *case.arguments(threads)]
+    def __init__(self, command, timeout):
+        self.command = command
         self.timeout = timeout
         self.errors = tempfile.TemporaryFile("w+")
         try:
@@ -50,7 +66,7 @@ class Peer:
                 self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True
             )
         except OSError as error:
-            raise Failed(f"{python}: {error.strerror}; make the virtual environment first, see bench/README.md") from error
+            raise Failed(f"{command[0]}: {error.strerror}; make it first, see bench/README.md") from error
         try:
             if self.read_line() != "ready":
                 raise Failed(f"{shown(self.command)}: did not say 'ready' first")

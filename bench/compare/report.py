@@ -49,8 +49,9 @@ def markdown(comparison):
         f"{machine['memory_gib']} GiB, {machine['system']}; {machine['python']}, PyTorch {machine['torch']}, "
         f"JAX {machine['jax']}; commit {machine['commit']}; load average before {machine['load_average_before']}.",
         "",
+        *devices(machine, settings),
         f"{settings['pairs']} pairs of runs, taken in turn. Ratio = seconds of PyTorch's best mode / seconds of kshot "
-        "in the same pair: median (min-max). Memory is the peak resident size of the process.",
+        "in the same pair: median (min-max). Memory is the peak resident size of the process, in the host.",
         "",
         "| case | work per step | kshot, s | PyTorch, s | its mode | times as fast | memory, MiB: kshot / PyTorch |",
         "|---|---|---|---|---|---|---|",
@@ -69,6 +70,15 @@ def markdown(comparison):
     for result in comparison["cases"]:
         lines += [f"\n{result['case']}: {reason}" for reason in result["failures"]]
     return "\n".join(lines) + "\n"
+
+
+def devices(machine, settings):
+    """Where the two sides computed, if not both on the CPU."""
+    if (settings["device"], settings["peer_device"]) == ("flex", "cpu"):
+        return []
+    rounding = f", TF32 in convolutions {settings['tf32']}" if settings["peer_device"] == "cuda" else ""
+    sides = f"kshot with --device {settings['device']}, PyTorch with --device {settings['peer_device']}{rounding}"
+    return [f"{sides}; GPU and its driver: {machine['gpu']}. A step begins with images in host memory.", ""]
 
 
 def headline(result):

@@ -1,6 +1,6 @@
 """How a step is timed, and the one JSON line in which every program of the comparison reports it.
 
-Keys of the line: program, version, mode, task, way, shot, query, tasks, inner_steps, images (per step),
+Keys of the line: program, version, mode, device, task, way, shot, query, tasks, inner_steps, images (per step),
 iterations, threads, seconds_per_step (median), seconds_min, seconds_max, images_per_second,
 tasks_per_second (MAML, evaluation), peak_rss_mib, loss (of the last step; null for inference).
 """
@@ -14,6 +14,8 @@ import sys
 import time
 
 TASKS = ("train", "infer", "resnet12", "maml", "eval")
+# Tasks that a step on a GPU is written for.
+DEVICE_TASKS = ("train", "infer", "resnet12")
 METHODS = ("prototypical", "siamese", "matching", "relation")
 
 
@@ -29,6 +31,7 @@ def add_step_flags(parser):
     parser.add_argument("--inner-steps", type=positive, default=1, help="maml: inner steps per task")
     parser.add_argument("--iterations", type=positive, default=20, help="timed steps per run")
     parser.add_argument("--threads", type=positive, default=2)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help=f"cuda: for {', '.join(DEVICE_TASKS)}")
     parser.add_argument(
         "--on-demand",
         action="store_true",
@@ -87,6 +90,7 @@ def measure(step, options, program, version, mode):
         "program": program,
         "version": version,
         "mode": mode,
+        "device": options.device,
         "task": options.task,
         "way": options.way,
         "shot": options.shot,

@@ -23,6 +23,8 @@ def main():
     options = parser.parse_args()
     if options.mode == "jit+map" and options.task != "maml":
         parser.error("--mode jit+map is for --task maml")
+    if options.device != "cpu":
+        parser.error(f"--device {options.device}: these steps are for the CPU")
     # JAX starts as many threads as it may use cores.
     use_threads(options.threads)
     os.environ.setdefault("JAX_PLATFORMS", "cpu")

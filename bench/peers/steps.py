@@ -1,7 +1,8 @@
 """One step of each task as a closure, in the fastest way that each PyTorch mode allows.
 
 Every builder takes the options and two switches, `channels_last` and `compiled`, and returns `step()`,
-which does all the work of one step and returns the loss (None for inference).
+which does all the work of one step and returns the loss (None for inference). On a GPU the images of a step
+come from host memory.
 """
 
 import torch
@@ -16,9 +17,11 @@ from models import Conv4, ResNet12, prototypical_loss, query_labels
 N_BATCHES = 4
 
 
-def batches(n_images, channels, size, channels_last):
+def batches(n_images, channels, size, channels_last, device):
+    """In host memory; for a GPU in pages that it can copy from by itself."""
     images = [torch.rand(n_images, channels, size, size) for _ in range(N_BATCHES)]
-    return [x.contiguous(memory_format=memory_format(channels_last)) for x in images]
+    images = [x.contiguous(memory_format=memory_format(channels_last)) for x in images]
+    return [x.pin_memory() for x in images] if device == "cuda" else images
 
 
 def memory_format(channels_last):
@@ -31,31 +34,33 @@ def in_turn(items):
         yield from items
 
 
-def compile_whole(function, compiled):
-    """One graph, fixed shapes; a graph break would be an error, not a silent slow path."""
-    return torch.compile(function, fullgraph=True, dynamic=False) if compiled else function
+def compile_whole(function, compiled, graphs=False):
+    """One graph, fixed shapes; a graph break would be an error, not a silent slow path. `graphs`: as CUDA graphs."""
+    mode = "reduce-overhead" if graphs else None
+    return torch.compile(function, fullgraph=True, dynamic=False, mode=mode) if compiled else function
 
 
-def metric_step(options, channels_last, compiled):
+def metric_step(options, channels_last, compiled, graphs=False):
     """A meta-training step of a Prototypical Network: forward, backward, Adam."""
     if options.task == "resnet12":
         model, channels, size = ResNet12(), 3, 84
     else:
         model, channels, size = Conv4(), 1, 28
-    model = model.to(memory_format=memory_format(channels_last)).train()
+    device = options.device
+    model = model.to(device=device, memory_format=memory_format(channels_last)).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     n_images = images_per_step(options)
-    labels = query_labels(options.way, n_images - options.way * options.shot)
+    labels = query_labels(options.way, n_images - options.way * options.shot).to(device)
 
     def loss_of(images):
         return prototypical_loss(model(images), options.way, options.shot, labels)
 
-    loss_of = compile_whole(loss_of, compiled)
-    episodes = in_turn(batches(n_images, channels, size, channels_last))
+    loss_of = compile_whole(loss_of, compiled, graphs)
+    episodes = in_turn(batches(n_images, channels, size, channels_last, device))
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        loss = loss_of(next(episodes))
+        loss = loss_of(next(episodes).to(device, non_blocking=True))
         loss.backward()
         optimizer.step()
         return loss.detach()
@@ -67,8 +72,9 @@ def inference_step(options, channels_last, how):
     """Embeddings of some images in eval mode. `how` is "eager", "compile" or "jit".
 
     The norms are folded into the convolutions beforehand; `compile` may also rearrange the weights once
-    (freezing), and `jit` is TorchScript, frozen and optimised.
+    (freezing), and `jit` is TorchScript, frozen and optimised. From a GPU the embeddings come back to the host.
     """
+    device = options.device
     model = Conv4().eval()
     with torch.no_grad():
         for module in model.modules():
@@ -79,19 +85,19 @@ def inference_step(options, channels_last, how):
     pairs = zip(layers[0::4], layers[1::4])
     folded = [layer for conv, norm in pairs for layer in (fuse_conv_bn_eval(conv, norm), *layers[2:4])]
     model.blocks = torch.nn.Sequential(*folded)
-    model = model.to(memory_format=memory_format(channels_last)).requires_grad_(False)
-    inputs = batches(images_per_step(options), 1, 28, channels_last)
+    model = model.to(device=device, memory_format=memory_format(channels_last)).requires_grad_(False)
+    inputs = batches(images_per_step(options), 1, 28, channels_last, device)
 
     if how == "compile":
         inductor.freezing = True
         model = compile_whole(model, compiled=True)
     elif how == "jit":
-        model = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(model, inputs[0])))
+        model = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(model, inputs[0].to(device))))
     inputs = in_turn(inputs)
 
     def step():
         with torch.inference_mode():
-            model(next(inputs))
+            model(next(inputs).to(device, non_blocking=True)).cpu()
 
     return step
 

@@ -1,12 +1,12 @@
 //! kshot's side of the speed comparison: the same tasks and flags as `bench/peers/step.py`, one JSON line.
 
 mod evaluate;
+mod run;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 use kshot::augment::Augment;
 use kshot::data::{ImageShape, Part};
@@ -66,6 +66,19 @@ struct Arguments {
     iterations: usize,
     #[arg(long, default_value_t = 0)]
     threads: usize,
+    /// Where `train`, `resnet12` and `infer` compute: flex (the CPU), or a device feature of this build. A step then begins
+    /// with images in host memory and ends when the device has done its work.
+    #[arg(long, default_value = "flex")]
+    device: String,
+    /// After warming up print a line `ready`, then do one run per line read from standard input.
+    #[arg(long)]
+    on_demand: bool,
+}
+
+impl Arguments {
+    fn on_host(&self) -> bool {
+        self.device == "flex"
+    }
 }
 
 fn main() -> Result<()> {
@@ -76,11 +89,20 @@ fn main() -> Result<()> {
     if arguments.iterations == 0 || arguments.tasks == 0 {
         bail!("--iterations and --tasks must be at least 1");
     }
+    if !arguments.on_host() && !matches!(arguments.task, Task::Train | Task::Resnet12 | Task::Infer) {
+        bail!(
+            "--device {}: only --task train, resnet12 and infer are measured beside the CPU",
+            arguments.device
+        );
+    }
     let (image, encoder) = match arguments.task {
         Task::Resnet12 => (ImageShape::square(84, 3), "resnet12"),
         _ => (ImageShape::square(28, 1), "conv4"),
     };
-    let mut settings = BTreeMap::from([("method".to_owned(), arguments.method.clone())]);
+    let mut settings = BTreeMap::from([
+        ("method".to_owned(), arguments.method.clone()),
+        ("device".to_owned(), arguments.device.clone()),
+    ]);
     if arguments.method != "relation" {
         settings.insert("encoder".to_owned(), encoder.to_owned());
     }
@@ -100,63 +122,46 @@ fn main() -> Result<()> {
         n_shot: arguments.shot,
         n_query: arguments.query,
     };
-    let (images, seconds) = match arguments.task {
-        Task::Sample => (task.n_support() + task.n_queries(), sample(task, &arguments)?),
+    match arguments.task {
+        Task::Sample => sample(task, &arguments),
         Task::Eval => {
             let episodes = meta_batches(task, image, arguments.tasks).concat();
-            let episodes = &episodes[..arguments.tasks];
-            let answer = || evaluate::accuracy(learner.as_ref(), episodes).map(|_| ());
-            let images = arguments.tasks * (task.n_support() + task.n_queries());
-            (images, repeat(&arguments, answer)?)
+            evaluate(learner.as_ref(), &episodes[..arguments.tasks], &arguments)
         }
-        Task::Infer => (arguments.images, infer(learner.as_ref(), image, &arguments)?),
-        Task::Maml => (
-            arguments.tasks * (task.n_support() + task.n_queries()),
-            train(
-                learner.as_mut(),
-                &meta_batches(task, image, arguments.tasks),
-                &arguments,
-            )?,
+        Task::Infer => infer(learner.as_ref(), image, &arguments),
+        Task::Maml => train(
+            learner.as_mut(),
+            &meta_batches(task, image, arguments.tasks),
+            &arguments,
         ),
-        _ => (
-            task.n_support() + task.n_queries(),
-            train(learner.as_mut(), &meta_batches(task, image, 1), &arguments)?,
-        ),
-    };
-    let tasks = (arguments.task == Task::Maml).then_some(arguments.tasks);
-    let median = median(seconds);
-    println!(
-        "{}",
-        serde_json::json!({
-            "program": "kshot", "version": env!("CARGO_PKG_VERSION"),
-            "task": arguments.task.to_possible_value().map(|value| value.get_name().to_owned()),
-            "iterations": arguments.iterations, "threads": rayon::current_num_threads(),
-            "seconds_per_step": median, "images": images, "images_per_second": images as f64 / median,
-            "peak_rss_mib": peak_memory_mib(),
-            "tasks": tasks, "inner_steps": tasks.map(|_| arguments.inner_steps),
-            "tasks_per_second": tasks.map(|tasks| tasks as f64 / median),
-        })
-    );
-    Ok(())
+        Task::Train | Task::Resnet12 => train(learner.as_mut(), &meta_batches(task, image, 1), &arguments),
+    }
 }
 
 /// Forward, backward and Adam, as the training loop does them.
-fn train(learner: &mut dyn Learner, batches: &[Vec<Episode>], arguments: &Arguments) -> Result<Vec<f64>> {
+fn train(learner: &mut dyn Learner, batches: &[Vec<Episode>], arguments: &Arguments) -> Result<()> {
     let mut values = learner.read();
     let mut optimizer = Adam::new(values.len());
     let mut in_turn = batches.iter().cycle();
-    repeat(arguments, || {
+    run::measure(arguments, images_of(&batches[0]), || {
         let Some(episodes) = in_turn.next() else {
             bail!("no episodes")
         };
         let step = learner.meta_batch(episodes)?;
         optimizer.step(1e-3, &mut values, step.gradients);
         learner.write(&values);
-        Ok(())
+        // A device still computes the new weights.
+        learner.device().sync().context("--device")
     })
 }
 
-fn sample(task: TaskShape, arguments: &Arguments) -> Result<Vec<f64>> {
+fn evaluate(learner: &dyn Learner, episodes: &[Episode], arguments: &Arguments) -> Result<()> {
+    run::measure(arguments, images_of(episodes), || {
+        evaluate::accuracy(learner, episodes).map(|_| ())
+    })
+}
+
+fn sample(task: TaskShape, arguments: &Arguments) -> Result<()> {
     let settings = Settings::resolve(&[])?;
     let dataset = Arc::from((settings.dataset.open)(&settings.open_request()?)?);
     let augment = Augment {
@@ -168,18 +173,20 @@ fn sample(task: TaskShape, arguments: &Arguments) -> Result<Vec<f64>> {
     };
     let sampler = Sampler::new(dataset, Part::Train, task.into(), 1, false, augment)?;
     let mut index = 0;
-    repeat(arguments, || {
+    run::measure(arguments, task.n_support() + task.n_queries(), || {
         index += 1;
         sampler.episode(index)?;
         Ok(())
     })
 }
 
-fn infer(learner: &dyn Learner, image: ImageShape, arguments: &Arguments) -> Result<Vec<f64>> {
+fn infer(learner: &dyn Learner, image: ImageShape, arguments: &Arguments) -> Result<()> {
     let pixels = random_pixels(arguments.images * image.len(), 1);
-    let images = episode::images(&pixels, image, learner.device());
-    repeat(arguments, || {
-        let embeddings = learner.embed(images.clone(), Norm::Running).into_data();
+    let upload = || episode::images(&pixels, image, learner.device());
+    let resident = arguments.on_host().then(upload);
+    run::measure(arguments, arguments.images, || {
+        let images = resident.clone().unwrap_or_else(upload);
+        let embeddings = learner.embed(images, Norm::Running).into_data();
         if embeddings.num_elements() == 0 {
             bail!("no embedding");
         }
@@ -187,22 +194,11 @@ fn infer(learner: &dyn Learner, image: ImageShape, arguments: &Arguments) -> Res
     })
 }
 
-fn repeat(arguments: &Arguments, mut once: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
-    for _ in 0..arguments.iterations.div_ceil(10) {
-        once()?;
-    }
-    (0..arguments.iterations)
-        .map(|_| {
-            let started = Instant::now();
-            once()?;
-            Ok(started.elapsed().as_secs_f64())
-        })
-        .collect()
-}
-
-fn median(mut seconds: Vec<f64>) -> f64 {
-    seconds.sort_by(f64::total_cmp);
-    seconds[seconds.len() / 2]
+fn images_of(episodes: &[Episode]) -> usize {
+    episodes
+        .iter()
+        .map(|episode| episode.task.n_support() + episode.task.n_queries())
+        .sum()
 }
 
 /// Four batches of `tasks` random episodes, so that no step sees one that it has just learned by heart.
@@ -225,15 +221,4 @@ fn meta_batches(task: TaskShape, image: ImageShape, tasks: usize) -> Vec<Vec<Epi
 fn random_pixels(count: usize, seed: u64) -> Vec<f32> {
     let mut rng = random::stream(seed, &[]);
     (0..count).map(|_| rng.random::<f32>()).collect()
-}
-
-/// Peak resident memory in MiB, where the system says it (Linux).
-fn peak_memory_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    line.split_whitespace()
-        .nth(1)?
-        .parse::<f64>()
-        .ok()
-        .map(|kibibytes| kibibytes / 1024.0)
 }
