@@ -372,6 +372,94 @@ fn wrong_usage_and_missing_data_are_one_clear_line() {
     assert!(!out.exists(), "nothing is left behind");
 }
 
+#[test]
+fn a_table_stands_in_for_run_folders_that_are_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (made().out().join("table.json"), folder.path().join("out"));
+    let mut command = kshot();
+    command.args([
+        "reproduce",
+        "--no-training",
+        "--json",
+        "--scale",
+        SCALE,
+        "--results",
+    ]);
+    // Neither the data nor a training is needed.
+    let output = succeed(
+        command
+            .arg(&file)
+            .arg("--out")
+            .arg(&out)
+            .env("KSHOT_DATA", "nowhere"),
+    );
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["rows"], made().json["rows"]);
+    assert_eq!(json["trainings"], made().json["trainings"]);
+    assert_eq!(
+        (&json["finished"], &json["notes"]),
+        (&true.into(), &serde_json::json!([]))
+    );
+    let markdown = |out: &Path| std::fs::read_to_string(out.join("table.md")).unwrap();
+    assert_eq!(markdown(&out), markdown(&made().out()));
+    let files = std::fs::read_dir(&out).unwrap().count();
+    assert_eq!(files, 3, "the table in its three forms");
+    // Nor are they trained where trainings are asked for: with a budget, without one, and from the new table.
+    for budget in [None, Some("1")] {
+        let mut command = reproduce(&made().data(), &out, SCALE);
+        command.arg("--results").arg(out.join("table.json"));
+        let output = succeed(command.args(budget.into_iter().flat_map(|minutes| ["--budget", minutes])));
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.is_empty(), "{text}");
+        assert_eq!(table(&out)["rows"], made().json["rows"]);
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 3);
+    }
+}
+
+#[test]
+fn results_that_do_not_fit_are_named_and_a_wrong_file_is_one_clear_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, out) = (made().out().join("table.json"), folder.path().join("out"));
+    let with = |results: &Path, out: &Path, scale: &str| {
+        let mut command = reproduce(&made().data(), out, scale);
+        command.arg("--results").arg(results).arg("--no-training");
+        command
+    };
+    let output = succeed(&mut with(&file, &out, "0.5"));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        text.contains("siamese-strict (its plan has 6 episodes, this one 6,000)"),
+        "{text}"
+    );
+    let shown = table(&out);
+    assert!(
+        shown["notes"].to_string().contains("this one 6,000"),
+        "{}",
+        shown["notes"]
+    );
+    assert!(
+        shown["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|row| row["status"] == "untrained")
+    );
+    // A table whose results would be lost is not written over.
+    let copied = folder.path().join("table.json");
+    std::fs::copy(&file, &copied).unwrap();
+    let error = fail(&mut with(&copied, folder.path(), "0.5"), 1);
+    assert!(error.contains("copy it to another place"), "{error}");
+    assert_eq!(std::fs::read(&copied).unwrap(), std::fs::read(&file).unwrap());
+    std::fs::write(&copied, "{\"rows\": 1}").unwrap();
+    let error = fail(&mut with(&copied, &out, SCALE), 1);
+    assert!(
+        error.contains("table.json: ") && error.contains("line 1"),
+        "{error}"
+    );
+    let error = fail(&mut with(&folder.path().join("none.json"), &out, SCALE), 1);
+    assert!(error.contains("none.json"), "{error}");
+}
+
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

@@ -64,6 +64,17 @@ pub enum Error {
         /// What was expected, what was found, and what to do.
         problem: String,
     },
+    /// A file of results that can't be used.
+    #[error(
+        "{path}: {problem}; expected a table.json that `kshot reproduce` wrote: give another file, or make the table anew",
+        path = path.display()
+    )]
+    Results {
+        /// Where.
+        path: PathBuf,
+        /// What was found.
+        problem: String,
+    },
     /// A class or an example that can't be enrolled, changed or scored.
     #[error("class `{class}`: {problem}")]
     Class {

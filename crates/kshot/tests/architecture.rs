@@ -37,7 +37,8 @@ fn the_loop_the_evaluation_and_the_checkpoints_name_no_method_dataset_or_encoder
 #[test]
 fn the_papers_table_names_no_method() {
     for file in [
-        "row", "plan", "state", "tested", "table", "json", "markdown", "html", "dots",
+        "row", "plan", "state", "tested", "earlier", "kept", "outcome", "table", "json", "markdown", "html",
+        "dots",
     ] {
         let source = source(&format!("reproduce/{file}.rs"));
         let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));

@@ -4,10 +4,10 @@ mod runner;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
 use kshot::method::METHODS;
-use kshot::reproduce::{Plan, Request, Run, Table};
+use kshot::reproduce::{Earlier, Plan, Request, Run, Table, line as one_line};
 use kshot::run;
 use serde_json::json;
 
@@ -24,8 +24,10 @@ pub fn command() -> Command {
         .about("The papers' Omniglot table, ours beside it: train what is planned, test it, write the table")
         .after_help(
             "Examples:\n  kshot reproduce --list\n  kshot reproduce --data-dir data\n  \
-             kshot reproduce --method prototypical --budget 60 --data-dir data\n\n\
-             What is there already is not made again: stopped at any moment, even by force, the same command goes on.",
+             kshot reproduce --method prototypical --budget 60 --data-dir data\n  \
+             kshot reproduce --no-training --results there/table.json --results here/table.json --out both\n\n\
+             What is there already is not made again: stopped at any moment, even by force, the same command goes on. \
+             --results takes what another --out has finished from its table.json alone, without its run folders.",
         )
         .arg(
             Arg::new("method")
@@ -49,6 +51,17 @@ pub fn command() -> Command {
                 .value_name("DIR")
                 .value_parser(value_parser!(PathBuf))
                 .help("where the runs and the table lie [default: runs/reproduce, scaled: runs/reproduce-SCALE]"),
+        )
+        .arg(
+            Arg::new("results")
+                .long("results")
+                .value_name("FILE")
+                .action(ArgAction::Append)
+                .value_parser(value_parser!(PathBuf))
+                .help(
+                    "a table.json of an earlier table: its finished results are kept, in the place of trainings that \
+                     --out has not; can be given again",
+                ),
         )
         .arg(
             Arg::new("scale")
@@ -80,20 +93,21 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 pub fn run(matches: &ArgMatches) -> Result<()> {
-    let plan = plan(matches)?;
+    let mut plan = plan(matches)?;
+    let notes = keep(matches, &mut plan)?;
     let begun = plan.selected().map(Run::state).collect::<Result<Vec<_>, _>>()?;
     if matches.get_flag("list") {
-        return list(&plan, matches.get_flag("json"));
+        return list(&plan, matches.get_flag("json"), notes);
     }
     common::start_threads(matches)?;
     let interrupt = Interrupt::listen().context("listening for Ctrl-C")?;
     let budget = matches.get_one::<f64>("budget").copied();
     let again = again(matches, &plan);
-    if begun.iter().any(|state| state.begun) {
+    if begun.iter().any(|state| state.begun && !state.kept) {
         eprintln!("going on in {}", plan.folder.display());
     }
     let trains = !matches.get_flag("no-training");
-    let mut runner = Runner::new(&plan, interrupt, budget, trains);
+    let mut runner = Runner::new(&plan, interrupt, budget, trains, notes);
     let end = runner.work();
     let mut notes = runner.notes.clone();
     notes.extend(match &end {
@@ -158,13 +172,44 @@ fn plan(matches: &ArgMatches) -> Result<Plan, kshot::Error> {
     })
 }
 
+/// Lets the results of the earlier tables that were given stand in for trainings; gives what the table should say of it.
+fn keep(matches: &ArgMatches, plan: &mut Plan) -> Result<Vec<String>> {
+    let tables = results(matches)
+        .map(|path| Earlier::read(path))
+        .collect::<Result<Vec<_>, _>>()?;
+    let notes = plan.keep(&tables);
+    for note in &notes {
+        eprintln!("warning: {note}");
+    }
+    let target = plan.folder.join("table.json").canonicalize().ok();
+    let overwritten = |path: &PathBuf| target.is_some() && path.canonicalize().ok() == target;
+    if !notes.is_empty() && !matches.get_flag("list") && results(matches).any(overwritten) {
+        bail!(
+            "{} would be written anew without the results that are left out; copy it to another place first, or choose another --out",
+            plan.folder.join("table.json").display()
+        );
+    }
+    if !tables.is_empty() && matches.get_flag("no-training") && !matches.contains_id("method") {
+        plan.select_what_is_there();
+    }
+    Ok(notes)
+}
+
+fn results(matches: &ArgMatches) -> impl Iterator<Item = &PathBuf> {
+    matches.get_many::<PathBuf>("results").into_iter().flatten()
+}
+
 /// The command that goes on.
 fn again(matches: &ArgMatches, plan: &Plan) -> String {
     let mut command = "kshot reproduce".to_owned();
     let mut add =
         |name: &str, value: &str| command.push_str(&format!(" --{name} {}", kshot::reproduce::shell(value)));
-    for method in matches.get_many::<String>("method").into_iter().flatten() {
-        add("method", method);
+    let mut methods: Vec<&str> = plan.selected().map(|run| run.method.name).collect();
+    methods.dedup();
+    if plan.runs.iter().any(|run| !run.selected) {
+        for method in methods {
+            add("method", method);
+        }
     }
     if plan.scale < 1.0 {
         add("scale", &plan.scale.to_string());
@@ -174,6 +219,9 @@ fn again(matches: &ArgMatches, plan: &Plan) -> String {
     }
     if let Some(data_dir) = matches.get_one::<String>("data-dir") {
         add("data-dir", data_dir);
+    }
+    for file in results(matches) {
+        add("results", &file.display().to_string());
     }
     add("out", &plan.folder.display().to_string());
     command
@@ -193,8 +241,8 @@ fn write(folder: &Path, table: &Table) -> Result<()> {
 }
 
 /// Prints the plan: a training with its command, planned minutes, state and tests.
-fn list(plan: &Plan, as_json: bool) -> Result<()> {
-    let table = Table::gather(plan, Vec::new())?;
+fn list(plan: &Plan, as_json: bool, notes: Vec<String>) -> Result<()> {
+    let table = Table::gather(plan, notes)?;
     let cells = |index: usize| table.cells().filter(move |cell| cell.training == index);
     if as_json {
         let mut value = table.to_json();
@@ -215,9 +263,9 @@ fn list(plan: &Plan, as_json: bool) -> Result<()> {
             training.minutes,
             training.in_words()
         );
-        println!("    {}", training.command);
+        println!("    {}", one_line(&training.command));
         for cell in cells(index) {
-            println!("    {}  # {}", cell.command, table.number(cell));
+            println!("    {}  # {}", one_line(&cell.command), table.number(cell));
         }
     }
     let minutes: f64 = table.trainings.iter().map(|training| training.minutes).sum();

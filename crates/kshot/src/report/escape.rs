@@ -72,6 +72,27 @@ pub fn shell(word: &str) -> String {
     }
 }
 
+/// The words of a command line that [`shell`] wrote, without their quotes.
+pub fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quoted = false;
+    let mut characters = line.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\'' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            '\\' if !quoted => word.get_or_insert_default().extend(characters.next()),
+            _ if character.is_whitespace() && !quoted => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(character),
+        }
+    }
+    words.extend(word);
+    words
+}
+
 fn visible(character: char) -> char {
     match character {
         '\n' | '\t' => character,
@@ -83,7 +104,9 @@ fn visible(character: char) -> char {
 
 #[cfg(test)]
 mod tests {
-    use super::{html, line, markdown, shell, short};
+    use proptest::prelude::*;
+
+    use super::{html, line, markdown, shell, short, words};
 
     #[test]
     fn nothing_in_a_name_is_markup() {
@@ -110,5 +133,17 @@ mod tests {
         assert_eq!(shell("my runs; rm"), "'my runs; rm'");
         assert_eq!(shell("it's"), r"'it'\''s'");
         assert_eq!(shell(""), "''");
+        assert_eq!(
+            words(" kshot  train 'it'\\''s' '' "),
+            ["kshot", "train", "it's", ""]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn the_words_of_a_command_line_come_back(given in proptest::collection::vec("\\PC{0,8}|[ '\\\\\n]{0,4}", 0..6)) {
+            let line = given.iter().map(|word| shell(word)).collect::<Vec<_>>().join(" ");
+            prop_assert_eq!(words(&line), given);
+        }
     }
 }

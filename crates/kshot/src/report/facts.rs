@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use kshot_kernels::SimdLevel;
+use serde::{Deserialize, Serialize};
 
 use super::escape::shell;
+use super::numbers::counted;
 use crate::options::{OptionSpec, Options};
 use crate::record::Record;
 use crate::settings::{SETTINGS, Settings};
@@ -68,14 +70,14 @@ pub fn settings(settings: &Settings) -> Vec<Group> {
 }
 
 /// Where a report was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// kshot's version.
-    pub version: &'static str,
+    pub version: String,
     /// Operating system and architecture: `linux x86_64`.
     pub system: String,
     /// Vector instructions that the convolution kernels use.
-    pub simd: &'static str,
+    pub simd: String,
     /// Cores that this process may use.
     pub cores: usize,
     /// Worker threads.
@@ -88,23 +90,35 @@ impl Machine {
     /// This one, with the tensors on `device`.
     pub fn here(device: &str) -> Self {
         Self {
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            simd: SimdLevel::current().name(),
+            simd: SimdLevel::current().name().to_owned(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             threads: rayon::current_num_threads(),
             device: device.to_owned(),
         }
     }
 
+    /// `kshot 0.1.0, linux x86_64, 2 cores, 1 thread, avx512`.
+    pub fn in_words(&self) -> String {
+        format!(
+            "kshot {}, {}, {}, {}, {}",
+            self.version,
+            self.system,
+            counted(self.cores as u64, "core", "cores"),
+            counted(self.threads as u64, "thread", "threads"),
+            self.simd
+        )
+    }
+
     /// Its facts, each with its name.
     pub fn facts(&self) -> [(&'static str, String); 6] {
         [
-            ("kshot", self.version.to_owned()),
+            ("kshot", self.version.clone()),
             ("system", self.system.clone()),
             ("cores", self.cores.to_string()),
             ("worker threads", self.threads.to_string()),
-            ("vector instructions", self.simd.to_owned()),
+            ("vector instructions", self.simd.clone()),
             ("device", self.device.clone()),
         ]
     }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::dots::{self, Dot, Group, Mark};
 use super::markdown::published;
+use super::outcome::Validation;
 use super::plan::Protocol;
 use super::presented::PRESENTATIONS_NOTE;
 use super::row::{COLUMNS, Column};
@@ -207,7 +208,7 @@ impl Table {
                 html,
                 "<details><summary>{}</summary>\n<p>{}</p>\n<pre><code>{}",
                 escape::html(&training.name),
-                escape::html(&capital(&training.in_words())),
+                escape::html(&capital(&self.made(training))),
                 command(&training.command)
             );
             for cell in self.cells().filter(|cell| cell.training == index) {
@@ -215,12 +216,20 @@ impl Table {
             }
             html.push_str("</code></pre></details>\n");
         }
-        let machine = &self.machine;
         let _ = writeln!(
             html,
-            "<p class=\"small quiet\">kshot {}, {}, {} cores, {}.</p>\n</section>",
-            machine.version, machine.system, machine.cores, machine.simd
+            "<p class=\"small quiet\">{}.</p>\n</section>",
+            escape::html(&self.machine.in_words())
         );
+    }
+
+    /// How far `training` is, and on which machine if that is not the table's.
+    fn made(&self, training: &Trained) -> String {
+        let words = training.in_words();
+        match &training.machine {
+            Some(other) if *other != self.machine => format!("{words}; on {}", other.in_words()),
+            _ => words,
+        }
     }
 }
 
@@ -234,15 +243,15 @@ fn group(form: &Form, column: Column, at: usize) -> Group {
     });
     let ours = form.ours.iter().filter_map(|line| {
         let cell = line.cells[at].as_ref()?;
-        let record = &cell.tested.as_ref()?.record;
+        let outcome = cell.tested.as_ref()?;
         Some(Dot {
             label: label(line),
             mark: match line.protocol {
                 Protocol::Paper => Mark::Paper,
                 Protocol::Strict => Mark::Strict,
             },
-            value: 100.0 * record.accuracy,
-            half: 100.0 * record.ci95,
+            value: 100.0 * outcome.accuracy,
+            half: 100.0 * outcome.ci95,
             partial: cell.status == Status::Partial,
         })
     });
@@ -279,19 +288,21 @@ fn description(column: Column, groups: &[Group]) -> String {
 
 fn curve(training: &Trained) -> Chart {
     let last = training.validations.last();
+    let point = |at: &Validation| [at.episode as f64, 100.0 * at.accuracy, 100.0 * at.ci95];
     Chart {
-        description: last.map_or_else(String::new, |[episode, accuracy, _]| {
+        description: last.map_or_else(String::new, |last| {
             format!(
-                "Validation accuracy of {} in per cent: {accuracy:.2} after {} episodes",
+                "Validation accuracy of {} in per cent: {:.2} after {} episodes",
                 training.name,
-                count(*episode as u64)
+                100.0 * last.accuracy,
+                count(last.episode)
             )
         }),
         x_label: "training episodes".to_owned(),
         scale: Scale::Close,
         ceiling: 100.0,
         lines: vec![Series {
-            points: training.validations.clone(),
+            points: training.validations.iter().map(point).collect(),
         }],
         mark: training
             .checkpoint

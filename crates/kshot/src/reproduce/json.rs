@@ -6,6 +6,11 @@ use super::row::COLUMNS;
 use super::table::{Cell, Form, Ours, Status, Table, Trained};
 use crate::train::Ended;
 
+/// `status` of a row whose training ended.
+pub const FINISHED: &str = "finished";
+/// `ended` of a training that its patience ended.
+pub const FLAT: &str = "flat validation";
+
 impl Table {
     /// The table as one JSON object; accuracies, errors and intervals are in `[0, 1]`.
     pub fn to_json(&self) -> Value {
@@ -38,14 +43,13 @@ impl Table {
                 lines.map(move |(line, cell)| {
                     let published = form.row.published.of(column);
                     let mut row = self.row(form, line, cell);
-                    row["column"] = json!(column.short());
                     row["way"] = json!(column.way);
                     row["shot"] = json!(column.shot);
-                    row["published"] = json!(published.map(|(accuracy, _)| accuracy / 100.0));
+                    row["published"] = json!(published.map(|(accuracy, _)| share(accuracy)));
                     row["published_ci95"] = json!(
                         published
                             .filter(|(_, ci95)| *ci95 > 0.0)
-                            .map(|(_, ci95)| ci95 / 100.0)
+                            .map(|(_, ci95)| share(ci95))
                     );
                     row
                 })
@@ -53,17 +57,15 @@ impl Table {
             .chain(form.ours.iter().filter_map(|line| {
                 let cell = line.lake.as_ref()?;
                 let mut row = self.row(form, line, cell);
-                row["column"] = json!("lake");
-                row["error"] = json!(cell.tested.as_ref().map(|tested| 1.0 - tested.record.accuracy));
+                row["error"] = json!(cell.tested.as_ref().map(|tested| 1.0 - tested.accuracy));
                 Some(row)
             }))
             .chain(form.ours.iter().filter_map(|line| {
                 let cell = line.presentations.as_ref()?;
                 let mut row = self.row(form, line, cell);
                 let published = form.row.published.presentations.iter();
-                row["column"] = json!("presentations");
                 row["published"] = published
-                    .map(|&(n, accuracy)| json!({"presentation": n, "accuracy": accuracy / 100.0}))
+                    .map(|&(n, accuracy)| json!({"presentation": n, "accuracy": share(accuracy)}))
                     .collect();
                 row["presentations"] = json!(cell.tested.as_ref().map(|tested| &tested.presentations));
                 Some(row)
@@ -73,7 +75,7 @@ impl Table {
 
     fn row(&self, form: &Form, line: &Ours, cell: &Cell) -> Value {
         let training = &self.trainings[cell.training];
-        let record = cell.tested.as_ref().map(|tested| &tested.record);
+        let outcome = cell.tested.as_ref();
         json!({
             "method": form.method,
             "variant": form.row.variant,
@@ -81,18 +83,28 @@ impl Table {
             "norm": line.norm.name(),
             "query": cell.trial.query,
             "status": status(cell.status),
-            "accuracy": record.map(|record| record.accuracy),
-            "ci95": record.map(|record| record.ci95),
-            "episodes": record.map(|record| record.episodes),
-            "seed": record.map(|record| record.seed),
+            "column": cell.trial.measure.name(),
+            "accuracy": outcome.map(|outcome| outcome.accuracy),
+            "ci95": outcome.map(|outcome| outcome.ci95),
+            "episodes": outcome.map(|outcome| outcome.episodes),
+            "seed": outcome.map(|outcome| outcome.seed),
+            "encoder": outcome.and_then(|outcome| outcome.encoder.as_ref()),
+            "partition": outcome.and_then(|outcome| outcome.partition.as_ref()),
+            "test_seconds": outcome.and_then(|outcome| outcome.seconds),
             "training": training.name,
-            "trained_episodes": cell.tested.as_ref().map(|tested| tested.trained),
-            "checkpoint": cell.tested.as_ref().map(|tested| tested.checkpoint),
+            "trained_episodes": outcome.map(|outcome| outcome.trained),
+            "checkpoint": outcome.map(|outcome| outcome.checkpoint),
+            "weights": outcome.and_then(|outcome| outcome.weights),
             "planned_episodes": training.episodes,
             "training_seconds": training.state.progress.seconds,
             "commands": [training.command, cell.command],
         })
     }
+}
+
+/// A published number in per cent as a share, with the decimals that were printed and no more.
+fn share(per_cent: f64) -> f64 {
+    (per_cent * 1e4).round() / 1e6
 }
 
 fn method(form: &Form) -> Value {
@@ -108,21 +120,29 @@ fn method(form: &Form) -> Value {
 }
 
 fn training(training: &Trained) -> Value {
+    let progress = &training.state.progress;
     json!({
         "name": training.name,
         "method": training.method,
         "protocol": training.protocol.name(),
         "command": training.command,
-        "episodes": training.state.progress.episode,
+        "episodes": progress.episode,
+        "updates": progress.updates,
         "planned_episodes": training.episodes,
-        "seconds": training.state.progress.seconds,
+        "seconds": progress.seconds,
         "planned_minutes": training.minutes,
         "ended": match training.state.ended {
             None => Value::Null,
-            Some(Ended::Patience) => json!("flat validation"),
+            Some(Ended::Patience) => json!(FLAT),
             Some(_) => json!("all episodes"),
         },
         "checkpoint": training.checkpoint,
+        "val_task": training.val_task,
+        "val_accuracy": progress.val_accuracy,
+        "best": progress.best,
+        "since_best": progress.since_best,
+        "validations": training.validations,
+        "machine": training.machine,
     })
 }
 
@@ -131,6 +151,6 @@ fn status(status: Status) -> &'static str {
         Status::Untrained => "untrained",
         Status::Untested => "untested",
         Status::Partial => "partial",
-        Status::Finished => "finished",
+        Status::Finished => FINISHED,
     }
 }

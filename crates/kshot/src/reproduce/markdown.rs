@@ -175,12 +175,12 @@ impl Table {
     pub fn number(&self, cell: &Cell) -> String {
         let training = &self.trainings[cell.training];
         let value = |cell: &Cell| {
-            let record = &cell.tested.as_ref()?.record;
+            let outcome = cell.tested.as_ref()?;
             Some(match cell.trial.measure {
                 Measure::Task(_) | Measure::Presentations => {
-                    format!("{:.2} ± {:.2}", 100.0 * record.accuracy, 100.0 * record.ci95)
+                    format!("{:.2} ± {:.2}", 100.0 * outcome.accuracy, 100.0 * outcome.ci95)
                 }
-                Measure::Lake => format!("{:.2}", 100.0 * (1.0 - record.accuracy)),
+                Measure::Lake => format!("{:.2}", 100.0 * (1.0 - outcome.accuracy)),
             })
         };
         match (cell.status, value(cell)) {

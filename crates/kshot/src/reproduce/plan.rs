@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::kept::Kept;
 use super::row::{COLUMNS, Column, Measure, Planned, Row, Setup, Test, W5S1, W20S1};
 use crate::error::Error;
 use crate::method::{self, METHODS, MethodSpec};
@@ -106,6 +107,8 @@ pub struct Run {
     pub trials: Vec<Trial>,
     /// Whether it was asked for.
     pub selected: bool,
+    /// An earlier table's result of it, see [`Plan::keep`].
+    pub kept: Option<Kept>,
 }
 
 /// A test of a trained model.
@@ -256,6 +259,7 @@ impl Run {
             command,
             trials,
             selected,
+            kept: None,
         })
     }
 
@@ -266,22 +270,27 @@ impl Run {
 
     /// The command that makes `trial` on this run.
     pub fn test_command(&self, trial: &Trial) -> String {
-        let folder = shell(&self.folder.display().to_string());
-        match trial.measure {
-            Measure::Task(Column { way, shot }) => format!(
-                "kshot eval {folder} --way {way} --shot {shot} --query {} --episodes {} --seed {SEED} --norm {}",
-                trial.query, trial.episodes, trial.norm
-            ),
-            Measure::Lake => format!("kshot eval {folder} --protocol lake --norm {}", trial.norm),
-            Measure::Presentations => format!(
-                "kshot eval {folder} --protocol presentations --way {} --episodes {} --seed {SEED} --norm {}",
-                W5S1.way, trial.episodes, trial.norm
-            ),
-        }
+        trial.command(&self.folder)
     }
 }
 
 impl Trial {
+    /// The command that makes it on the run in `folder`.
+    pub fn command(&self, folder: &Path) -> String {
+        let folder = shell(&folder.display().to_string());
+        match self.measure {
+            Measure::Task(Column { way, shot }) => format!(
+                "kshot eval {folder} --way {way} --shot {shot} --query {} --episodes {} --seed {SEED} --norm {}",
+                self.query, self.episodes, self.norm
+            ),
+            Measure::Lake => format!("kshot eval {folder} --protocol lake --norm {}", self.norm),
+            Measure::Presentations => format!(
+                "kshot eval {folder} --protocol presentations --way {} --episodes {} --seed {SEED} --norm {}",
+                W5S1.way, self.episodes, self.norm
+            ),
+        }
+    }
+
     /// The settings of an evaluation that make it this one.
     pub fn layer(&self) -> Layer {
         let mut layer: Layer = [("norm", self.norm.name().to_owned()), ("seed", SEED.to_string())]

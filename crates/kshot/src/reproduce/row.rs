@@ -44,6 +44,15 @@ pub enum Measure {
 }
 
 impl Measure {
+    /// `5w1s`, `lake` or `presentations`, as in the table's JSON.
+    pub fn name(self) -> String {
+        match self {
+            Self::Task(column) => column.short(),
+            Self::Lake => "lake".to_owned(),
+            Self::Presentations => "presentations".to_owned(),
+        }
+    }
+
     /// The column of an N-way K-shot accuracy.
     pub const fn column(self) -> Option<Column> {
         match self {

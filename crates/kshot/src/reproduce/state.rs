@@ -1,4 +1,4 @@
-//! How far a training of the plan has come, read off its run folder.
+//! How far a training of the plan has come, read off its run folder or an earlier table.
 
 use super::plan::Run;
 use crate::checkpoint::{self, Progress};
@@ -29,20 +29,31 @@ pub struct State {
     pub begun: bool,
     /// Why it is at its end, when it is.
     pub ended: Option<Ended>,
+    /// Whether this is of an earlier table's result, which stands in for the run folder.
+    pub kept: bool,
 }
 
 impl Run {
-    /// Its state on disk.
+    /// Its state: that on disk, or that of a kept result where the run on disk is not at its end.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] when the folder holds a run with other settings, or one that can't be read.
     pub fn state(&self) -> Result<State, Error> {
+        let state = self.on_disk()?;
+        Ok(match &self.kept {
+            Some(kept) if state.ended.is_none() => kept.state.clone(),
+            _ => state,
+        })
+    }
+
+    fn on_disk(&self) -> Result<State, Error> {
         let checkpoints = self.folder.join(run::CHECKPOINTS);
         if checkpoint::list(&checkpoints).is_empty() {
             return Ok(State {
                 progress: Progress::default(),
                 begun: false,
                 ended: None,
+                kept: false,
             });
         }
         let (newest, _) = checkpoint::latest(&checkpoints)?;
@@ -56,18 +67,27 @@ impl Run {
                 ),
             });
         }
-        let progress = newest.progress;
-        let patience = self.settings.core.integer("patience") as u64;
-        let ended = if progress.episode >= self.episodes() {
+        Ok(State {
+            ended: self.ended(&newest.progress),
+            progress: newest.progress,
+            begun: true,
+            kept: false,
+        })
+    }
+
+    /// Why the training is at its end at `progress`, when it is.
+    pub(super) fn ended(&self, progress: &Progress) -> Option<Ended> {
+        let patience = self.patience();
+        if progress.episode >= self.episodes() {
             Some(Ended::Complete)
         } else {
             (patience > 0 && progress.since_best >= patience).then_some(Ended::Patience)
-        };
-        Ok(State {
-            progress,
-            begun: true,
-            ended,
-        })
+        }
+    }
+
+    /// Validations without a better one after which the training ends; 0 for none.
+    pub(super) fn patience(&self) -> u64 {
+        self.settings.core.integer("patience") as u64
     }
 }
 

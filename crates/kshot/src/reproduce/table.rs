@@ -1,9 +1,13 @@
 //! The table: published numbers and ours beside them, as far as ours are there.
 
+use std::path::Path;
+
+use super::kept::Kept;
+use super::outcome::{Outcome, Validation};
 use super::plan::{Plan, Protocol, Run, TEST_EPISODES, Trial};
 use super::row::{COLUMNS, Measure, Row, Test};
 use super::state::State;
-use super::tested::{self, Model, Tested};
+use super::tested::{self, Model};
 use crate::error::Error;
 use crate::norm::Norm;
 use crate::report::Machine;
@@ -61,7 +65,7 @@ pub struct Cell {
     /// How far it is.
     pub status: Status,
     /// What came of the newest test, and after which training.
-    pub tested: Option<Tested>,
+    pub tested: Option<Outcome>,
     /// The command that makes the test.
     pub command: String,
 }
@@ -97,14 +101,36 @@ pub struct Trained {
     pub minutes: f64,
     /// `20-way 1-shot`: the tasks of its validations.
     pub val_task: String,
-    /// Its validations: episode, accuracy and half the width of its interval, both in per cent.
-    pub validations: Vec<[f64; 3]>,
+    /// Its validations.
+    pub validations: Vec<Validation>,
     /// Training episodes of the checkpoint that is tested, where there is one.
     pub checkpoint: Option<u64>,
+    /// Where it was trained: this machine, or the one that an earlier table names. `None` before it has begun.
+    pub machine: Option<Machine>,
+}
+
+/// What is there of a training.
+enum Source<'a> {
+    /// Nothing.
+    Nothing,
+    /// A run folder with a model.
+    Folder(Model),
+    /// The result in an earlier table.
+    Earlier(&'a Kept),
+}
+
+impl<'a> Source<'a> {
+    fn of(run: &'a Run, state: &State) -> Result<Self, Error> {
+        Ok(match &run.kept {
+            Some(kept) if state.kept => Self::Earlier(kept),
+            _ if state.begun => Self::Folder(Model::of(&run.folder)?),
+            _ => Self::Nothing,
+        })
+    }
 }
 
 impl Table {
-    /// Reads what is there of the trainings that were asked for, or that have begun.
+    /// Reads what is there of the trainings that were asked for, that have begun, or that an earlier table has finished.
     ///
     /// # Errors
     /// A selected run folder that holds something else, or that can't be read.
@@ -130,6 +156,7 @@ impl Table {
             rest = after;
             table.add(runs)?;
         }
+        table.note_missing_tests();
         Ok(table)
     }
 
@@ -141,22 +168,22 @@ impl Table {
                 Ok(state) => states.push(state),
                 Err(error) if run.selected => return Err(error),
                 // Another plan's run; the table is of those asked for.
-                Err(_) => return Ok(()),
+                Err(_) => match &run.kept {
+                    Some(kept) => states.push(kept.state.clone()),
+                    None => return Ok(()),
+                },
             }
         }
         if !runs[0].selected && !states.iter().any(|state| state.begun) {
             return Ok(());
         }
         let first = self.trainings.len();
-        let mut models = Vec::new();
+        let mut sources = Vec::new();
         for (run, state) in runs.iter().zip(states) {
-            let model = if state.begun {
-                Some(Model::of(&run.folder)?)
-            } else {
-                None
-            };
-            self.trainings.push(Trained::of(run, state, model.as_ref())?);
-            models.push(model);
+            let source = Source::of(run, &state)?;
+            self.trainings
+                .push(Trained::of(run, state, &source, &self.machine)?);
+            sources.push(source);
         }
         let mut ours = Vec::new();
         for protocol in Protocol::ALL {
@@ -164,13 +191,7 @@ impl Table {
                 let cell = |measure| {
                     let (at, run, trial) = find(runs, protocol, test, measure)?;
                     let trained = &self.trainings[first + at];
-                    Some(Cell::of(
-                        run,
-                        trial,
-                        first + at,
-                        &trained.state,
-                        models[at].as_ref(),
-                    ))
+                    Some(Cell::of(run, trial, first + at, &trained.state, &sources[at]))
                 };
                 ours.push(Ours {
                     protocol,
@@ -190,6 +211,26 @@ impl Table {
             ours,
         });
         Ok(())
+    }
+
+    /// Says which tests of kept trainings no earlier table has: without the model they can't be made.
+    fn note_missing_tests(&mut self) {
+        let mut notes = Vec::new();
+        for (index, training) in self.trainings.iter().enumerate() {
+            let missing: Vec<String> = self
+                .cells()
+                .filter(|cell| cell.training == index && training.state.kept && cell.tested.is_none())
+                .map(|cell| cell.trial.measure.name())
+                .collect();
+            if !missing.is_empty() {
+                notes.push(format!(
+                    "{} is from an earlier table that lacks its tests {}; they need its run folder, or a training without that table.",
+                    training.name,
+                    missing.join(", ")
+                ));
+            }
+        }
+        self.notes.extend(notes);
     }
 
     /// Whether every number is there, of trainings that ended.
@@ -239,20 +280,20 @@ fn find<'a>(
 }
 
 impl Cell {
-    fn of(run: &Run, trial: Trial, training: usize, state: &State, model: Option<&Model>) -> Self {
-        let tested = tested::read(&run.folder)
-            .into_iter()
-            .find(|tested| trial.is(&tested.record));
-        let current = |tested: &Tested| model.is_some_and(|model| model.weights == tested.weights);
-        let (status, tested) = match tested {
-            None if !state.begun => (Status::Untrained, None),
-            Some(tested) if state.ended.is_some() && current(&tested) => (Status::Finished, Some(tested)),
-            Some(tested) if state.begun && tested.trained < run.episodes() => (Status::Partial, Some(tested)),
-            _ if state.begun => (Status::Untested, None),
-            _ => (Status::Untrained, None),
+    fn of(run: &Run, trial: Trial, training: usize, state: &State, source: &Source<'_>) -> Self {
+        let (folder, (status, tested)) = match source {
+            Source::Nothing => (&run.folder, (Status::Untrained, None)),
+            Source::Folder(model) => (&run.folder, on_disk(run, &trial, state, model)),
+            Source::Earlier(kept) => (
+                &kept.folder,
+                match kept.outcome(&trial) {
+                    Some(outcome) => (Status::Finished, Some(outcome.clone())),
+                    None => (Status::Untested, None),
+                },
+            ),
         };
         Self {
-            command: run.test_command(&trial),
+            command: trial.command(folder),
             trial,
             training,
             status,
@@ -261,34 +302,69 @@ impl Cell {
     }
 }
 
+/// How far `trial` on the `model` in a run's folder is, and what came of it.
+fn on_disk(run: &Run, trial: &Trial, state: &State, model: &Model) -> (Status, Option<Outcome>) {
+    let tested = tested::read(&run.folder)
+        .into_iter()
+        .find(|tested| trial.is(&tested.record));
+    match tested {
+        Some(tested) if state.ended.is_some() && model.weights == tested.weights => {
+            (Status::Finished, Some(tested.into()))
+        }
+        Some(tested) if tested.trained < run.episodes() => (Status::Partial, Some(tested.into())),
+        _ => (Status::Untested, None),
+    }
+}
+
+/// The validations in the trace of the run in `folder`.
+fn validations(folder: &Path) -> Vec<Validation> {
+    trace::read(&folder.join("trace.jsonl"))
+        .into_iter()
+        .filter_map(|line| match line {
+            Line::Validation {
+                episode,
+                val_accuracy,
+                val_ci95,
+                ..
+            } => Some(Validation {
+                episode,
+                accuracy: val_accuracy,
+                ci95: val_ci95,
+            }),
+            Line::Training { .. } => None,
+        })
+        .collect()
+}
+
 impl Trained {
-    fn of(run: &Run, state: State, model: Option<&Model>) -> Result<Self, Error> {
-        let validations = trace::read(&run.folder.join("trace.jsonl"))
-            .into_iter()
-            .filter_map(|line| match line {
-                Line::Validation {
-                    episode,
-                    val_accuracy,
-                    val_ci95,
-                    ..
-                } => Some([episode as f64, 100.0 * val_accuracy, 100.0 * val_ci95]),
-                Line::Training { .. } => None,
-            });
+    fn of(run: &Run, state: State, source: &Source<'_>, here: &Machine) -> Result<Self, Error> {
         let tasks = run.settings.val_tasks()?;
         Ok(Self {
             name: run.name.clone(),
             method: run.method.name,
             protocol: run.protocol,
-            command: run.command.clone(),
+            command: match source {
+                Source::Earlier(kept) => kept.command.clone(),
+                _ => run.command.clone(),
+            },
             episodes: run.episodes(),
             minutes: run.minutes,
             val_task: format!("{}-way {}-shot", tasks.n_way.end(), tasks.n_shot.end()),
-            validations: if state.begun {
-                validations.collect()
-            } else {
-                Vec::new()
+            validations: match source {
+                Source::Nothing => Vec::new(),
+                Source::Folder(_) => validations(&run.folder),
+                Source::Earlier(kept) => kept.validations.clone(),
             },
-            checkpoint: model.map(|model| model.checkpoint.progress.episode),
+            checkpoint: match source {
+                Source::Nothing => None,
+                Source::Folder(model) => Some(model.checkpoint.progress.episode),
+                Source::Earlier(kept) => kept.checkpoint,
+            },
+            machine: match source {
+                Source::Nothing => None,
+                Source::Folder(_) => Some(here.clone()),
+                Source::Earlier(kept) => Some(kept.machine.clone()),
+            },
             state,
         })
     }

@@ -1,5 +1,7 @@
 //! What the plan and the table promise, without training anything.
 
+mod earlier;
+
 use std::path::Path;
 
 use super::tested::{Model, Tested, keep};
@@ -7,6 +9,7 @@ use super::*;
 use crate::checkpoint::{Best, Checkpoint, Progress};
 use crate::method::METHODS;
 use crate::norm::Norm;
+use crate::presentations::Presentation;
 use crate::record::Record;
 use crate::report::tests::well_formed;
 use crate::run;
@@ -57,7 +60,11 @@ fn train(run: &Run, episode: u64) {
 /// Makes `trial` on `run` look as if it had been made with `accuracy`.
 fn test(run: &Run, trial: &Trial, accuracy: f64) {
     let model = Model::of(&run.folder).unwrap();
-    let column = trial.measure.column().unwrap_or(W20S1);
+    let column = match trial.measure {
+        Measure::Task(column) => column,
+        Measure::Lake => W20S1,
+        Measure::Presentations => W5S1,
+    };
     let record = Record {
         method: run.method.name.to_owned(),
         encoder: "conv4".to_owned(),
@@ -86,7 +93,14 @@ fn test(run: &Run, trial: &Trial, accuracy: f64) {
         checkpoint: model.checkpoint.progress.episode,
         weights: model.weights,
         record,
-        presentations: Vec::new(),
+        presentations: match trial.measure {
+            Measure::Presentations => vec![Presentation {
+                presentation: 1,
+                accuracy: accuracy / 3.0,
+                ci95: 0.01,
+            }],
+            _ => Vec::new(),
+        },
     };
     keep(&run.folder, trial, tested).unwrap();
 }

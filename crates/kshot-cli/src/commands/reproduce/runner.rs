@@ -56,8 +56,14 @@ pub struct Runner<'a> {
 }
 
 impl<'a> Runner<'a> {
-    /// `budget` in minutes from now; without `trains` only what is trained already is tested.
-    pub fn new(plan: &'a Plan, interrupt: Interrupt, budget: Option<f64>, trains: bool) -> Self {
+    /// `budget` in minutes from now; without `trains` only what is trained already is tested; `notes` are for the table.
+    pub fn new(
+        plan: &'a Plan,
+        interrupt: Interrupt,
+        budget: Option<f64>,
+        trains: bool,
+        notes: Vec<String>,
+    ) -> Self {
         Self {
             plan,
             interrupt,
@@ -66,7 +72,7 @@ impl<'a> Runner<'a> {
             datasets: HashMap::new(),
             without_lake: false,
             broken: Vec::new(),
-            notes: Vec::new(),
+            notes,
         }
     }
 
@@ -159,7 +165,10 @@ impl<'a> Runner<'a> {
         let missing = |cell: &Cell| match cell.trial.measure {
             Measure::Lake if self.without_lake => false,
             _ => {
-                cell.status != Status::Finished && self.plan.is_selected(&table.trainings[cell.training].name)
+                let training = &table.trainings[cell.training];
+                // A kept result has no model to test.
+                let can_be_made = !training.state.kept && self.plan.is_selected(&training.name);
+                cell.status != Status::Finished && can_be_made
             }
         };
         Ok(if table.cells().any(missing) {
@@ -179,6 +188,9 @@ impl<'a> Runner<'a> {
             .collect();
         let mut seconds = 0.0;
         for run in self.plan.selected() {
+            if run.state()?.kept {
+                continue;
+            }
             for trial in &run.trials {
                 let before = known.iter().find(|tested| trial.is(&tested.record));
                 let column = trial
@@ -234,7 +246,7 @@ impl<'a> Runner<'a> {
         let state = run.state()?;
         // Without a budget only what ended is tested.
         let ready = state.ended.is_some() || self.deadline.is_some();
-        if !state.begun || !ready || self.is_over() {
+        if !state.begun || state.kept || !ready || self.is_over() {
             return Ok(());
         }
         let model = Model::of(&run.folder)?;
