@@ -292,6 +292,7 @@ fn check_names(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::OptionKind;
 
     fn layer(pairs: &[(&str, &str)]) -> Layer {
         pairs
@@ -335,6 +336,32 @@ mod tests {
         names.sort_unstable();
         let twice: Vec<_> = names.windows(2).filter(|pair| pair[0] == pair[1]).collect();
         assert!(twice.is_empty(), "{twice:?}");
+    }
+
+    #[test]
+    fn what_several_methods_call_alike_takes_the_same_words() {
+        // The command line has one flag for it.
+        let methods = method::METHODS.iter().flat_map(|spec| spec.options);
+        for specs in [methods.collect::<Vec<_>>(), encoders()] {
+            for one in &specs {
+                for other in specs.iter().filter(|other| other.name == one.name) {
+                    match (one.kind, other.kind) {
+                        (OptionKind::Choice(one), OptionKind::Choice(other)) => assert_eq!(one, other),
+                        (one_kind, other_kind) => assert_eq!(
+                            std::mem::discriminant(&one_kind),
+                            std::mem::discriminant(&other_kind),
+                            "{}",
+                            one.name
+                        ),
+                    }
+                }
+            }
+        }
+    }
+
+    fn encoders() -> Vec<&'static OptionSpec> {
+        let encoders = encoder::ENCODERS.iter();
+        encoders.flat_map(|spec| spec.options).collect()
     }
 
     #[test]

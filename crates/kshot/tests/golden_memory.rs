@@ -27,7 +27,7 @@ const META_NETWORK: &[(&str, &str)] = &[
     ("method", "meta-network"),
     ("encoder", "conv5"),
     ("filters", "8"),
-    ("order", "sampled"),
+    ("support-order", "sampled"),
 ];
 
 /// The two variants, and the file of each.

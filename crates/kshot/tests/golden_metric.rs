@@ -18,7 +18,7 @@ const FULL_CONTEXT: &[(&str, &str)] = &[
     ("filters", "8"),
     ("fce", "true"),
     ("reads", "3"),
-    ("order", "sampled"),
+    ("support-order", "sampled"),
 ];
 const RELATION: &[(&str, &str)] = &[
     ("method", "relation"),
@@ -255,7 +255,7 @@ fn the_shuffled_order_reads_the_same_images_in_another_order() {
     const N: usize = 4;
     let golden = Golden::read("matching-fce");
     let sampled = golden.learner(FULL_CONTEXT);
-    let shuffled = golden.learner(&with(FULL_CONTEXT, ("order", "shuffled")));
+    let shuffled = golden.learner(&with(FULL_CONTEXT, ("support-order", "shuffled")));
     let episode = golden.episode();
     let picture = |place: usize| &episode.support[place * IMAGE.len()..(place + 1) * IMAGE.len()];
     // One image of each of 4 classes, in the given order; attention by image, not by place.

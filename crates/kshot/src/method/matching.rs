@@ -11,7 +11,7 @@
 //! g(xᵢ, S) = h→ᵢ + h←ᵢ + g'(xᵢ) (eq. 6); f reads g(S) with `--reads` steps of attention,
 //! ĥₖ, cₖ = LSTM(f'(x̂), [hₖ₋₁, rₖ₋₁], cₖ₋₁), hₖ = ĥₖ + f'(x̂), rₖ₋₁ = Σᵢ softmaxᵢ(hₖ₋₁ᵀ g(xᵢ)) g(xᵢ) (eqs. 2 to 5).
 //! The result depends on the order in which g reads the support set, which the paper leaves open:
-//! `--order shuffled` (default) reads it in a fixed shuffle of its positions, `--order sampled` class by
+//! `--support-order shuffled` (default) reads it in a fixed shuffle of its positions, `--support-order sampled` class by
 //! class, in which neighbours share a class more often than not.
 //!
 //! Deviations: cosines lie in [−1, 1], so that the paper's softmax (t = 1) is nearly flat and learns
@@ -59,7 +59,7 @@ pub static SPEC: MethodSpec = MethodSpec {
             help: "read steps of the query's attention over the support set, with --fce",
         },
         OptionSpec {
-            name: "order",
+            name: "support-order",
             kind: OptionKind::Choice(&["shuffled", "sampled"]),
             default: "shuffled",
             help: "how --fce reads the support set: in a fixed shuffle, or class by class",
@@ -210,7 +210,7 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
         backward: LstmCell::new(2 * features, features, rng, device),
         query: LstmCell::new(3 * features, features, rng, device),
         reads: options.integer("reads"),
-        shuffled: options.text("order") == "shuffled",
+        shuffled: options.text("support-order") == "shuffled",
     });
     Ok(erase(
         Matching {

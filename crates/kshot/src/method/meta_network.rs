@@ -62,7 +62,7 @@ pub static SPEC: MethodSpec = MethodSpec {
             help: "parts of the support set whose gradients make the embedding's fast weights, at most",
         },
         OptionSpec {
-            name: "order",
+            name: "support-order",
             kind: OptionKind::Choice(&["shuffled", "sampled"]),
             default: "shuffled",
             help: "how the parts follow each other: in a fixed shuffle of the support set, or class by class",
@@ -251,7 +251,7 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
             example_level,
             encoder,
             parts: options.integer("gradient-parts"),
-            shuffled: options.text("order") == "shuffled",
+            shuffled: options.text("support-order") == "shuffled",
         },
         device,
     ))
