@@ -55,6 +55,6 @@ fn a_method_that_learns_in_no_steps_says_so() {
         .arg("eval")
         .arg(&run)
         .args(["--protocol", "steps", "--episodes", "2"]);
-    let error = fail(&mut command, 1);
+    let error = fail(&mut command, 2);
     assert!(error.contains("doesn't learn a task in steps"), "{error}");
 }
