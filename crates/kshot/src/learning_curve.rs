@@ -65,10 +65,10 @@ pub struct CurvesRecord {
 type Found = Vec<Vec<(f64, f64)>>;
 
 /// Evaluates how `learner` learns the tasks of `evaluation`; `progress` hears which share of the work is done and says
-/// whether to go on.
+/// whether to go on, and there is nothing where it ended the work early.
 ///
 /// # Errors
-/// [`Error::Setting`] for a method that doesn't learn in steps, or one that progress stopped; too few classes or examples.
+/// [`Error::Setting`] for a method that doesn't learn in steps; too few classes or examples.
 pub fn evaluate(
     evaluation: &Evaluation,
     learner: &dyn Learner,
