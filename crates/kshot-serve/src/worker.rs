@@ -137,7 +137,9 @@ impl Worker {
             self.model.metrics.refused.inc();
             return Err(Problem::busy("the queue is full; try again in a second"));
         };
+        // A place may need the map, which is drawn when first asked for.
         if n == 1
+            && !wish.place
             && self.model.quick.load(Ordering::Relaxed)
             && let Some(call) = self.model.lone_call()
         {

@@ -113,7 +113,16 @@ pub fn evaluate(
         rate: None,
         points: points(&own),
     };
-    let record = record(evaluation, &own, seconds);
+    let (mean, ci95) = own
+        .points
+        .last()
+        .map_or((0.0, 1.0), |point| (point.accuracy, point.ci95));
+    let accuracy = Accuracy {
+        mean,
+        ci95,
+        episodes: evaluation.episodes as usize,
+    };
+    let record = evaluation.record("steps", accuracy, seconds);
     let mut curves = vec![own];
     for (plain, _) in best.into_iter().flatten() {
         let by = Some((plain, steps));
@@ -198,29 +207,4 @@ fn points(found: &Found) -> Vec<Point> {
             }
         })
         .collect()
-}
-
-fn record(evaluation: &Evaluation, own: &Curve, seconds: f64) -> Record {
-    let (accuracy, ci95) = own
-        .points
-        .last()
-        .map_or((0.0, 1.0), |point| (point.accuracy, point.ci95));
-    Record {
-        method: evaluation.method.clone(),
-        encoder: evaluation.encoder.clone(),
-        data: evaluation.dataset.name().to_owned(),
-        split: evaluation.part.name().to_owned(),
-        partition: evaluation.dataset.partition().to_owned(),
-        protocol: "steps".to_owned(),
-        norm: evaluation.norm,
-        way: *evaluation.tasks.n_way.end(),
-        shot: *evaluation.tasks.n_shot.end(),
-        query: evaluation.tasks.n_query,
-        episodes: evaluation.episodes as usize,
-        seed: evaluation.seed,
-        accuracy,
-        ci95,
-        seconds,
-        episodes_per_second: evaluation.episodes as f64 / seconds.max(1e-9),
-    }
 }

@@ -93,22 +93,9 @@ pub fn evaluate(
     let accuracy = of(&|episode| episode.iter().sum::<f64>() / PRESENTATIONS as f64);
     let seconds = started.elapsed().as_secs_f64();
     let record = Record {
-        method: evaluation.method.clone(),
-        encoder: evaluation.encoder.clone(),
-        data: evaluation.dataset.name().to_owned(),
-        split: evaluation.part.name().to_owned(),
-        partition: evaluation.dataset.partition().to_owned(),
-        protocol: "presentations".to_owned(),
-        norm: evaluation.norm,
-        way: *evaluation.tasks.n_way.end(),
         shot: 0,
         query: PRESENTATIONS,
-        episodes: accuracy.episodes,
-        seed: evaluation.seed,
-        accuracy: accuracy.mean,
-        ci95: accuracy.ci95,
-        seconds,
-        episodes_per_second: accuracy.episodes as f64 / seconds.max(1e-9),
+        ..evaluation.record("presentations", accuracy, seconds)
     };
     Ok(PresentationsRecord {
         record,

@@ -140,13 +140,19 @@ impl Evaluation {
         let (values, kept): (Vec<f64>, Vec<T>) = answers.into_iter().unzip();
         let seconds = started.elapsed().as_secs_f64();
         let accuracy = Accuracy::of(&values);
-        let record = Record {
+        let protocol = if self.within_group { "alphabet" } else { "episodes" };
+        Ok((self.record(protocol, accuracy, seconds), kept))
+    }
+
+    /// The record of `accuracy`, measured on its tasks in so many seconds.
+    pub fn record(&self, protocol: &str, accuracy: Accuracy, seconds: f64) -> Record {
+        Record {
             method: self.method.clone(),
             encoder: self.encoder.clone(),
             data: self.dataset.name().to_owned(),
             split: self.part.name().to_owned(),
             partition: self.dataset.partition().to_owned(),
-            protocol: if self.within_group { "alphabet" } else { "episodes" }.to_owned(),
+            protocol: protocol.to_owned(),
             norm: self.norm,
             way: *self.tasks.n_way.end(),
             shot: *self.tasks.n_shot.end(),
@@ -157,7 +163,6 @@ impl Evaluation {
             ci95: accuracy.ci95,
             seconds,
             episodes_per_second: accuracy.episodes as f64 / seconds.max(1e-9),
-        };
-        Ok((record, kept))
+        }
     }
 }
