@@ -8,7 +8,8 @@ The twins are Conv4 (see prototypical.py), then one sigmoid unit over an element
     cosine:   d = f(x1) / |f(x1)| * f(x2) / |f(x2)|, elementwise
 
 Query i, of class c, makes two pairs: (query, support example i mod n_shot of class c), target 1, and
-(query, support example i mod n_shot of class c + 1 + (i mod (n_way - 1)), modulo n_way), target 0. The
+(query, support example i mod n_shot of class c + 1 + (i mod (n_way - 1)), modulo n_way; "hardest": the example of
+another class that it is most probably the same as, with d = l1), target 0. The
 loss (section 3.2) is the mean binary cross-entropy over all pairs plus L2 times the sum of the squares of
 every parameter whose name ends in `weight`. Support and query are embedded in one pass, normalised by the
 statistics of that batch. A class's logit is the mean ("max": the greatest) of the log-odds of its support
@@ -16,7 +17,8 @@ images with the query.
 
 common.py says how the images are ordered.
 
-Tensors of the file (F filters, n images, i = 0..3 the block, d empty, `squared.` or `cosine.`):
+Tensors of the file (F filters, n images, i = 0..3 the block, d empty, `squared.` or `cosine.`; for hardest.* as
+for d, without scores):
 
     images                                   [n, 28, 28, 1]         NHWC, in [0, 1]
     encoder.blocks.{i}.weight                [3, 3, c_in, F]        height, width, in, out
@@ -102,6 +104,17 @@ def evaluate(tensors):
         results[f"{prefix}loss"] = loss.reshape(1)
         results[f"{prefix}logits"] = class_logits(support, query, tensors, distance)
         results |= common.gradients(loss, parameters, prefix)
+        if distance == "l1":
+            all_odds = log_odds(query[:, None], support[None], tensors, distance)
+            classes = torch.arange(N_WAY)
+            own = classes.repeat_interleave(N_QUERY)[:, None] == classes.repeat_interleave(N_SHOT)[None]
+            hardest = all_odds.masked_fill(own, float("-inf")).topk(2, dim=1).values
+            trace.kink(hardest[:, :1] - hardest[:, 1:])
+            odds = torch.cat([odds[:N_QUERIES], hardest[:, 0]])
+            loss = F.binary_cross_entropy(torch.sigmoid(odds), targets) + L2 * penalty
+            results["hardest.loss"] = loss.reshape(1)
+            results["hardest.logits"] = results["logits"]
+            results |= common.gradients(loss, parameters, "hardest.")
         results[f"{prefix}running.scores"] = class_logits(*running, tensors, distance)
         results[f"{prefix}episode.scores"] = class_logits(*episode, tensors, distance)
     results["running.max.scores"] = class_logits(*running, tensors, "l1", "max")

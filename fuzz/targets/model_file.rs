@@ -32,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
         shape: vec![values.len()],
         values,
     };
-    if let Ok(file) = named::to_described_bytes(&[array], Some(("kshot", text)), path) {
+    if let Ok(file) = named::to_described_bytes(&[array], Some(("kshot", text)), None, path) {
         let _ = Trained::from_bytes(&file, path);
     }
 });

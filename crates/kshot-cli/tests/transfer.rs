@@ -68,6 +68,52 @@ fn a_trained_twin_is_the_encoder_of_a_prototypical_network() {
 }
 
 #[test]
+fn a_built_in_model_and_its_file_start_a_training_and_are_evaluated_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let built_in = "glyphs-conv4";
+    let file = folder.path().join("exported.safetensors");
+    succeed(kshot().args(["export", built_in, "--to"]).arg(&file));
+    let file = file.to_str().unwrap();
+    let mut records = Vec::new();
+    let mut starts = Vec::new();
+    for (number, model) in [built_in, file].into_iter().enumerate() {
+        let mut command = kshot();
+        command.args([
+            "eval",
+            model,
+            "--way",
+            "5",
+            "--query",
+            "3",
+            "--episodes",
+            "30",
+            "--json",
+        ]);
+        let mut record: Value = serde_json::from_slice(&succeed(&mut command).stdout).unwrap();
+        for measured in ["seconds", "episodes_per_second"] {
+            record.as_object_mut().unwrap().remove(measured);
+        }
+        assert!(record["accuracy"].as_f64().unwrap() > 0.85, "{record}");
+        records.push(record);
+
+        let out = folder.path().join(number.to_string());
+        let mut command = training("siamese", &out);
+        succeed(command.args(["--filters", "64", "--episodes", "0", "--init-encoder", model]));
+        starts.push(encoder(&checkpoints(&out).pop().unwrap()));
+    }
+    assert_eq!(records[0], records[1]);
+    assert_eq!(starts[0], starts[1]);
+    let fresh = folder.path().join("fresh");
+    succeed(training("siamese", &fresh).args(["--filters", "64", "--episodes", "0"]));
+    assert_ne!(starts[0], encoder(&checkpoints(&fresh).pop().unwrap()));
+    let error = fail(kshot().args(["eval", "glyph-conv4"]), 1);
+    assert!(
+        error.contains("no run folder") && error.contains("glyphs-conv4"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_resumed_training_does_not_read_the_first_encoder_again() {
     let folder = tempfile::tempdir().unwrap();
     let twin = twin(folder.path());
@@ -120,7 +166,7 @@ fn another_encoder_or_none_is_one_clear_error() {
         1,
     );
     assert!(
-        error.contains("nowhere") && error.contains("is not there"),
+        error.contains("nowhere") && error.contains("no run folder") && error.contains("glyphs-conv4"),
         "{error}"
     );
     assert!(!out.exists(), "nothing is left behind");

@@ -260,7 +260,7 @@ fn a_run_that_is_not_there_or_already_there_is_said() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let error = fail(kshot().arg("eval").arg(&run), 1);
-    assert!(error.contains("is not there"), "{error}");
+    assert!(error.contains("no run folder"), "{error}");
     let error = fail(kshot().args(["train", "--resume", "--out"]).arg(&run), 1);
     assert!(error.contains("no checkpoint here"), "{error}");
     succeed(&mut tiny_training(&run));

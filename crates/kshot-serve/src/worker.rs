@@ -226,3 +226,60 @@ fn together(workspace: &Workspace, jobs: &[(&[Picture], Wish)]) -> Result<Vec<Ve
     });
     Ok(answers.collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use kshot::classifier::Head;
+    use kshot::trained::Trained;
+    use kshot_store::Library;
+
+    use super::*;
+
+    fn picture() -> Picture {
+        Picture::from_values((0..784).map(|pixel| f32::from(pixel % 29 < 2)).collect()).unwrap()
+    }
+
+    /// A worker whose thread has ended, so that only what takes the short way is answered.
+    fn without_thread(folder: &std::path::Path) -> Worker {
+        let store = kshot_store::open_or_create(folder.join("store").to_str().unwrap()).unwrap();
+        let model = Trained::find("glyphs-conv4").unwrap();
+        let mut library = Library::with_model(store, model, Head::Model).unwrap();
+        let file = ("cross.png".to_owned(), b"bytes".to_vec());
+        library.add_decoded("cross", vec![file], vec![picture()]).unwrap();
+        Worker {
+            sender: mpsc::unbounded_channel().0,
+            room: Arc::new(Semaphore::new(4)),
+            model: Arc::new(Model {
+                workspace: Arc::new(Workspace::new(library, crate::config::Limits::default()).unwrap()),
+                metrics: Arc::default(),
+                calls: AtomicUsize::new(0),
+                quick: AtomicBool::new(true),
+            }),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lone_picture_takes_the_short_way_and_nothing_else_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let worker = without_thread(folder.path());
+        let show = Show { top: 1, evidence: 0 };
+        let ask = |n: usize, place: bool| {
+            worker.model.quick.store(true, Ordering::Relaxed);
+            worker.recognise(vec![picture(); n], Wish { show, place })
+        };
+        let found = ask(1, false).await.unwrap();
+        let found = serde_json::to_value(&found).unwrap();
+        assert_eq!(found[0]["ranked"][0]["label"], "cross", "{found}");
+
+        assert!(ask(2, false).await.is_err(), "two pictures");
+        assert!(ask(1, true).await.is_err(), "a place on the map");
+        let going_on = worker.model.call();
+        assert!(ask(1, false).await.is_err(), "another call is going on");
+        drop(going_on);
+        let slow = ask(1, false);
+        worker.model.quick.store(false, Ordering::Relaxed);
+        assert!(slow.await.is_err(), "a slow model");
+        assert!(ask(1, false).await.is_ok(), "nothing is left of the refused ones");
+        assert_eq!(worker.room.available_permits(), 4);
+    }
+}

@@ -42,6 +42,7 @@ pub mod run;
 pub mod sampler;
 pub mod schedule;
 pub mod settings;
+pub mod source;
 mod suggest;
 pub mod trace;
 pub mod train;

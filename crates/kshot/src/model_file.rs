@@ -15,6 +15,8 @@ use crate::data::ImageShape;
 use crate::error::Error;
 use crate::files;
 use crate::named::{self, Named};
+use crate::onnx::OnnxFile;
+use crate::pretrained;
 use crate::settings::{Layer, Settings};
 
 const KEY: &str = "kshot";
@@ -104,6 +106,37 @@ impl ModelFile {
             card: String::new(),
             prototypes: None,
         })
+    }
+
+    /// What stands on a command line where no folder is meant: a model file, an ONNX file, or the name of a model of this
+    /// build ([`crate::pretrained`]).
+    ///
+    /// # Errors
+    /// Nothing there, or nothing that can be read.
+    pub fn find(text: &str) -> Result<Self, Error> {
+        let path = Path::new(text);
+        if path.exists() {
+            return Self::open(path);
+        }
+        match pretrained::find(text) {
+            Ok(found) => Self::from_bytes(found.bytes, path),
+            Err(unknown) => Err(Error::Checkpoint {
+                path: path.to_owned(),
+                problem: format!("no run folder, checkpoint or model file is there; or {unknown}"),
+            }),
+        }
+    }
+
+    /// A file of [`ModelFile::save`], or an ONNX file with its description beside it.
+    ///
+    /// # Errors
+    /// As [`ModelFile::load`] and [`OnnxFile::open`].
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let ending = path.extension();
+        if ending.is_some_and(|ending| ending.eq_ignore_ascii_case("onnx")) {
+            return Ok(OnnxFile::open(path)?.to_model_file());
+        }
+        Self::load(path)
     }
 
     /// The bytes of the file; the same model gives the same bytes.

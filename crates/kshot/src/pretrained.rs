@@ -31,6 +31,12 @@ pub static PRETRAINED: &[Pretrained] = &[
 /// The default model's name.
 pub const DEFAULT: &str = "omniglot-conv4";
 
+/// The names of all models, for help texts: `omniglot-conv4, glyphs-conv4`.
+pub fn names() -> String {
+    let names: Vec<_> = PRETRAINED.iter().map(|model| model.name).collect();
+    names.join(", ")
+}
+
 /// Finds a model by name.
 ///
 /// # Errors

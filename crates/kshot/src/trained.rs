@@ -11,9 +11,8 @@ use crate::error::Error;
 use crate::learner::{self, Learner};
 use crate::model_file::ModelFile;
 use crate::norm::Norm;
-use crate::onnx::OnnxFile;
 use crate::settings::Settings;
-use crate::{model, pretrained, run};
+use crate::{model, run};
 
 /// Pictures that are embedded in one pass: what the pass needs in memory doesn't grow with their number.
 const BATCH: usize = 256;
@@ -32,22 +31,16 @@ pub struct Trained {
 
 impl Trained {
     /// What stands on a command line: a run folder (its best checkpoint), a checkpoint folder, a model file, an ONNX file
-    /// ([`OnnxFile`]), or the name of a model of this build ([`crate::pretrained`]).
+    /// ([`crate::onnx::OnnxFile`]), or the name of a model of this build ([`crate::pretrained`]).
     ///
     /// # Errors
     /// Nothing there, or nothing that can be read.
     pub fn find(text: &str) -> Result<Self, Error> {
         let path = Path::new(text);
-        if path.exists() {
+        if path.is_dir() {
             return Self::open(path);
         }
-        match pretrained::find(text) {
-            Ok(found) => Self::from_bytes(found.bytes, path),
-            Err(unknown) => Err(Error::Checkpoint {
-                path: path.to_owned(),
-                problem: format!("no run folder, checkpoint or model file is there; or {unknown}"),
-            }),
-        }
+        Self::new(ModelFile::find(text)?, path)
     }
 
     /// A run folder (its best checkpoint), a checkpoint folder, a model file, or an ONNX file.
@@ -55,15 +48,8 @@ impl Trained {
     /// # Errors
     /// Nothing there that can be read.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        if path.is_file()
-            && path
-                .extension()
-                .is_some_and(|ending| ending.eq_ignore_ascii_case("onnx"))
-        {
-            return Self::new(OnnxFile::open(path)?.to_model_file(), path);
-        }
         if path.is_file() {
-            return Self::new(ModelFile::load(path)?, path);
+            return Self::new(ModelFile::open(path)?, path);
         }
         let (checkpoint, found, _) = run::open(path)?;
         let name = path

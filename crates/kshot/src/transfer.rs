@@ -1,28 +1,26 @@
 //! A trained encoder as the starting point of another training, of the same method or of another one.
 
-use std::path::Path;
-
 use crate::error::Error;
 use crate::learner::Learner;
 use crate::named;
-use crate::run;
 use crate::settings::Settings;
+use crate::source::Source;
 
 /// Under this name every method keeps its encoder.
 const ENCODER: &str = "encoder.";
 
-/// Gives a fresh `learner` the encoder of the run or checkpoint that `--init-encoder` names, if it names one: weights
+/// Gives a fresh `learner` the encoder of the trained model ([`Source::find`]) that `--init-encoder` names, if it names one: weights
 /// and running averages. Everything else of it stays fresh.
 ///
 /// # Errors
-/// A checkpoint that can't be read or has another encoder than `settings`, and an encoder without weights.
+/// A model that can't be read or has another encoder than `settings`, and an encoder without weights.
 pub fn init_encoder(settings: &Settings, learner: &mut dyn Learner) -> Result<(), Error> {
     let source = settings.core.text("init-encoder");
     if source.is_empty() {
         return Ok(());
     }
-    let (checkpoint, path, damaged) = run::open(Path::new(source))?;
-    if let Some(error) = damaged.into_iter().next() {
+    let mut source = Source::find(source)?;
+    if let Some(error) = source.damaged.pop() {
         return Err(error);
     }
     let refused = |problem: String| Error::Setting {
@@ -30,13 +28,13 @@ pub fn init_encoder(settings: &Settings, learner: &mut dyn Learner) -> Result<()
         problem,
     };
     let (theirs, ours) = (
-        description(&Settings::resolve(&[&checkpoint.settings])?),
+        description(&Settings::resolve(&[&source.settings])?),
         description(settings),
     );
     if theirs != ours {
         return Err(refused(format!(
             "the encoder in {} is `{theirs}`, this training's is `{ours}`; give {theirs}",
-            path.display()
+            source.path.display()
         )));
     }
     let (places, wanted): (Vec<usize>, Vec<_>) = learner
@@ -49,7 +47,7 @@ pub fn init_encoder(settings: &Settings, learner: &mut dyn Learner) -> Result<()
     if wanted.is_empty() {
         return Err(refused(format!("`{ours}` has no weights to start from")));
     }
-    let found = named::to_parameters(&wanted, &checkpoint.weights, "", &path, learner.device())?;
+    let found = named::to_parameters(&wanted, &source.weights, "", &source.path, learner.device())?;
     let mut values = learner.read();
     for (place, value) in places.into_iter().zip(found) {
         values[place] = value;

@@ -121,6 +121,13 @@ fn siamese_agrees_with_pytorch_for_every_distance() {
 }
 
 #[test]
+fn siamese_with_the_hardest_negatives_agrees_with_pytorch() {
+    let golden = Golden::read("siamese");
+    let learner = golden.learner(&with(SIAMESE, ("negatives", "hardest")));
+    assert_step(&golden, learner.as_ref(), "hardest.");
+}
+
+#[test]
 fn siamese_max_pooling_agrees_with_pytorch() {
     let golden = Golden::read("siamese");
     let learner = golden.learner(&with(SIAMESE, ("pooling", "max")));

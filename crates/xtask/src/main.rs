@@ -51,6 +51,17 @@ fn check() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
+    // The fuzz targets are a workspace of their own, which nothing above sees; libFuzzer is written in C++.
+    let cxx = Command::new("c++").arg("--version").output();
+    if !cxx.is_ok_and(|output| output.status.success()) {
+        eprintln!("== fuzz targets: skipped, there is no C++ compiler");
+    } else if !cargo(
+        "fuzz targets",
+        &["check", "--manifest-path", "fuzz/Cargo.toml", "--locked"],
+        &[],
+    ) {
+        return ExitCode::FAILURE;
+    }
     // cargo-deny is no part of a Rust installation: its absence is said, not hidden.
     let deny = Command::new("cargo").args(["deny", "--version"]).output();
     if !deny.is_ok_and(|output| output.status.success()) {

@@ -49,7 +49,7 @@ pub fn command() -> Command {
                     "a run folder, a checkpoint folder, a file of `kshot export`, an ONNX model with its description beside it, \
                      or the name of a built-in model ({}) \
                      [default: the store's, for a new one {}]",
-                    names(),
+                    pretrained::names(),
                     pretrained::DEFAULT
                 )),
         )
@@ -115,11 +115,6 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
 /// `STORE`.
 pub fn store_argument(help: &'static str) -> Arg {
     Arg::new("store").value_name("STORE").required(true).help(help)
-}
-
-fn names() -> String {
-    let names: Vec<_> = pretrained::PRETRAINED.iter().map(|model| model.name).collect();
-    names.join(", ")
 }
 
 fn library(matches: &ArgMatches, place: &str) -> Result<Library> {

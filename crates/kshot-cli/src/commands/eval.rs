@@ -1,11 +1,10 @@
 //! `kshot eval`: accuracy of a trained model on episodes of any dataset.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
-use kshot::checkpoint::Checkpoint;
 use kshot::classifier::reliability;
 use kshot::data::{ImageShape, Part, registry::DATASETS};
 use kshot::ensemble::Ensemble;
@@ -13,8 +12,9 @@ use kshot::learner::Learner;
 use kshot::record::{Evaluation, Record};
 use kshot::report::{Findings, Kept};
 use kshot::settings::{Layer, SETTINGS, Settings};
+use kshot::source::Source;
 use kshot::trained::Trained;
-use kshot::{lake, learning_curve, model, presentations, run};
+use kshot::{lake, learning_curve, presentations, pretrained};
 use serde::Serialize;
 
 use super::common;
@@ -43,16 +43,20 @@ pub fn command() -> Command {
         .about("Evaluate a trained model on episodes of classes that it has not seen")
         .after_help(
             "Examples:\n  kshot eval runs/prototypical-glyphs --way 20 --shot 5\n  \
-             kshot eval runs/prototypical-glyphs --data omniglot --data-dir data\n\n\
-             Settings that are not given are those of the run.",
+             kshot eval runs/prototypical-glyphs --data omniglot --data-dir data\n  \
+             kshot eval omniglot-conv4 --data folder:pictures --train-fraction 0 --val-fraction 0 --way 5\n\n\
+             Settings that are not given are those of the model's training.",
         )
         .arg(
-            Arg::new("run")
-                .value_name("RUN|CHECKPOINT")
+            Arg::new("model")
+                .value_name("MODEL")
                 .required(true)
                 .num_args(1..)
-                .value_parser(value_parser!(PathBuf))
-                .help("a run folder (its best checkpoint is taken) or one checkpoint's folder; several answer together"),
+                .help(format!(
+                    "a run folder (its best checkpoint is taken), one checkpoint's folder, a file of `kshot export`, an ONNX file, or \
+                     a built-in model ({}); several answer together",
+                    pretrained::names()
+                )),
         )
         .arg(
             Arg::new("views")
@@ -98,23 +102,23 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     if protocol == "classifier" {
         return classifier(matches);
     }
-    let mut runs = Vec::new();
-    for path in matches.get_many::<PathBuf>("run").into_iter().flatten() {
-        let (checkpoint, path, damaged) = run::open(path)?;
-        for error in damaged {
-            eprintln!("warning: {error}; using {}", path.display());
+    let mut sources = Vec::new();
+    for model in models(matches) {
+        let source = Source::find(model)?;
+        for error in &source.damaged {
+            eprintln!("warning: {error}; using {}", source.path.display());
         }
-        runs.push((checkpoint, path));
+        sources.push(source);
     }
-    let Some((first, _)) = runs.first() else {
-        bail!("give a run folder")
+    let Some(first) = sources.first() else {
+        bail!("give a run folder or another trained model")
     };
     let (settings, part) = settings(matches, &first.settings)?;
     if protocol == "lake" {
-        return lake(matches, &settings, &runs);
+        return lake(matches, &settings, &sources);
     }
     let dataset = common::open_dataset(&settings)?;
-    let learner = learner(matches, &settings, &runs, dataset.shape())?;
+    let learner = learner(matches, &settings, &sources, dataset.shape())?;
     let mut evaluation = Evaluation::of(&settings, dataset, part)?;
     if protocol == "alphabet" {
         evaluation = evaluation.within_groups();
@@ -152,10 +156,19 @@ impl<R> Together<R> {
     fn of(matches: &ArgMatches, record: R) -> Self {
         Self {
             record,
-            models: matches.get_many::<PathBuf>("run").map_or(1, Iterator::count),
+            models: models(matches).count(),
             views: views(matches),
         }
     }
+}
+
+/// The models that are evaluated, by what names them.
+fn models(matches: &ArgMatches) -> impl Iterator<Item = &str> {
+    matches
+        .get_many::<String>("model")
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
 }
 
 fn views(matches: &ArgMatches) -> u16 {
@@ -166,15 +179,15 @@ fn views(matches: &ArgMatches) -> u16 {
 fn learner(
     matches: &ArgMatches,
     settings: &Settings,
-    runs: &[(Checkpoint, PathBuf)],
+    sources: &[Source],
     image: ImageShape,
 ) -> Result<Box<dyn Learner>> {
     let mut members = Vec::new();
-    for (number, (checkpoint, path)) in runs.iter().enumerate() {
-        // The first run says what is evaluated, each run how it was built.
-        let own = Settings::resolve(&[&checkpoint.settings])?;
+    for (number, source) in sources.iter().enumerate() {
+        // The first model says what is evaluated, each how it was built.
+        let own = Settings::resolve(&[&source.settings])?;
         let built = if number == 0 { settings } else { &own };
-        members.push(model::with_weights(built, image, &checkpoint.weights, path)?);
+        members.push(source.learner(built, image)?);
     }
     let views = usize::from(views(matches));
     if views == 1 && members.len() == 1 {
@@ -183,10 +196,10 @@ fn learner(
     Ok(Box::new(Ensemble::new(members, views, settings.augment())?))
 }
 
-fn lake(matches: &ArgMatches, settings: &Settings, runs: &[(Checkpoint, PathBuf)]) -> Result<()> {
+fn lake(matches: &ArgMatches, settings: &Settings, sources: &[Source]) -> Result<()> {
     let side = settings.core.integer("image-size");
     let image = ImageShape::square(side, settings.core.integer("channels"));
-    let learner = learner(matches, settings, runs, image)?;
+    let learner = learner(matches, settings, sources, image)?;
     let names = (settings.method.name, settings.encoder.name);
     let data_dir = Path::new(settings.core.text("data-dir"));
     let found = lake::evaluate(learner.as_ref(), names, data_dir, image, settings.norm())?;
@@ -203,10 +216,10 @@ fn lake(matches: &ArgMatches, settings: &Settings, runs: &[(Checkpoint, PathBuf)
 
 /// How far a model's probabilities can be believed.
 fn classifier(matches: &ArgMatches) -> Result<()> {
-    let Some(path) = matches.get_one::<PathBuf>("run") else {
+    let Some(name) = models(matches).next() else {
         bail!("give a model")
     };
-    let model = Arc::new(Trained::find(&path.to_string_lossy())?);
+    let model = Arc::new(Trained::find(name)?);
     let (settings, part) = settings(matches, &model.file().settings)?;
     let evaluation = Evaluation::of(&settings, common::open_dataset(&settings)?, part)?;
     let interrupt = Interrupt::listen()?;

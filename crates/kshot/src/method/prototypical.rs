@@ -71,6 +71,32 @@ pub static SPEC: MethodSpec = MethodSpec {
         },
         TUNED,
         TUNED_STRICT,
+        Preset {
+            name: "lake",
+            summary: "the strongest training for Lake's benchmark that is known here: from the built-in encoder on, at 32x32, on all \
+                      background alphabets, half of the episodes from few alphabets; affine and elastic changes, stroke \
+                      widths; test it by kshot eval --protocol lake --views 20",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "official"),
+                ("rotations", "train"),
+                ("train-on", "trainval"),
+                ("init-encoder", "omniglot-conv4"),
+                ("image-size", "32"),
+                ("way", "60"),
+                ("query", "5"),
+                ("few-alphabets", "0.5"),
+                ("episodes", "3000"),
+                ("average", "0.999"),
+                ("rotate", "10"),
+                ("shear", "0.15"),
+                ("scale", "0.15"),
+                ("shift", "2"),
+                ("elastic", "1"),
+                ("stroke", "0.5"),
+                ("val-interval", "1000"),
+            ],
+        },
     ],
     rows: &[Row {
         variant: "",

@@ -12,8 +12,11 @@
 //! - Pairs come from episodes, so that the loop is that of every method: each query is paired with one support image
 //!   of its own class and one of another. An image so stands in several pairs of an update; the paper draws each
 //!   pair on its own, and every alphabet equally often.
+//! - `--negatives hardest` pairs each query with the support image of another class that it is most probably the same
+//!   as, instead of any: with many classes in an episode nearly all other pairs are soon told apart and teach nothing.
 //! - The paper's p has no b (section 3.1); its initialisation of fully connected layers has biases. α starts uniform
-//!   within ± 1/√features, the paper's from N(0, 0.2²), which `--encoder koch` keeps for its own layers.
+//!   within ± 1/√features, the paper's from N(0, 0.2²), which `--encoder koch` keeps for its own layers. With
+//!   `--alpha-start signed` no feature starts by taking difference for likeness.
 //! - The paper minimises by stochastic gradient descent with a learning rate, momentum and L2 weight *for each layer*,
 //!   found by a search whose result it does not give, and a decay of 1 % per epoch; here Adam with one rate, and one
 //!   L2 weight (`--l2`) for the convolutions', the encoder's and the head's weights alike. Biases are not penalised.
@@ -28,7 +31,8 @@
 //! `--preset koch` is the paper's training on Omniglot under `--split koch`: the 30 background alphabets train, and of
 //! the 20 evaluation alphabets the 10 that Lake's one-shot runs leave out validate (20-way 1-shot trials, 320 of them
 //! as in the paper), so that the benchmark's 10 are never seen. The paper also holds out people: 12 of the 20 train,
-//! 4 validate and 4 test; here all 20 of an alphabet's drawings go with it.
+//! 4 validate and 4 test; here all 20 of an alphabet's drawings go with it. `--preset lake` is the one for impatient
+//! readers: the same training set, a small encoder that other training (on the same 30 alphabets) has prepared, minutes.
 
 use burn::module::Module;
 use burn::tensor::activation::log_sigmoid;
@@ -57,6 +61,18 @@ pub static SPEC: MethodSpec = MethodSpec {
             kind: OptionKind::Choice(&["l1", "squared", "cosine"]),
             default: "l1",
             help: "how the twins' features are compared, elementwise",
+        },
+        OptionSpec {
+            name: "negatives",
+            kind: OptionKind::Choice(&["any", "hardest"]),
+            default: "any",
+            help: "a query's partner of another class in training: each in turn, or the one that is most like it",
+        },
+        OptionSpec {
+            name: "alpha-start",
+            kind: OptionKind::Choice(&["random", "signed"]),
+            default: "random",
+            help: "the comparison's weights at first: of random signs, or all of the one by which likeness speaks for one class",
         },
         OptionSpec {
             name: "pooling",
@@ -88,6 +104,32 @@ pub static SPEC: MethodSpec = MethodSpec {
         },
         TUNED,
         TUNED_STRICT,
+        Preset {
+            name: "lake",
+            summary: "Koch's training set and Conv4 on 28x28 images for Lake's benchmark: from the built-in encoder on, with the \
+                      hardest pairs, half of the episodes from few alphabets; test it by kshot eval --protocol lake --views 5",
+            settings: &[
+                ("data", "omniglot"),
+                ("split", "koch"),
+                ("rotations", "train"),
+                ("init-encoder", "omniglot-conv4"),
+                ("negatives", "hardest"),
+                ("alpha-start", "signed"),
+                ("way", "60"),
+                ("query", "5"),
+                ("few-alphabets", "0.5"),
+                ("episodes", "1500"),
+                ("lr", "0.0002"),
+                ("average", "0.998"),
+                ("rotate", "10"),
+                ("shear", "0.15"),
+                ("scale", "0.15"),
+                ("shift", "2"),
+                ("val-way", "20"),
+                ("val-interval", "500"),
+                ("test-way", "20"),
+            ],
+        },
         Preset {
             name: "koch",
             summary: "Koch's own training: his encoder on 105x105 images of the 30 background alphabets, 64 pairs of one \
@@ -165,6 +207,8 @@ pub struct Siamese {
     #[module(skip)]
     distance: Distance,
     #[module(skip)]
+    negatives: Negatives,
+    #[module(skip)]
     pooling: Pooling,
     #[module(skip)]
     l2: f32,
@@ -176,6 +220,13 @@ enum Distance {
     L1,
     Squared,
     Cosine,
+}
+
+/// A query's partner of another class.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Negatives {
+    Any,
+    Hardest,
 }
 
 /// Over the log-odds of a class's support images.
@@ -206,18 +257,28 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
         "cosine" => Distance::Cosine,
         _ => Distance::L1,
     };
+    let negatives = if options.text("negatives") == "hardest" {
+        Negatives::Hardest
+    } else {
+        Negatives::Any
+    };
     let pooling = if options.text("pooling") == "max" {
         Pooling::Max
     } else {
         Pooling::Mean
     };
-    let head = Linear::new(maps.len(), 1, rng, device);
+    let mut head = Linear::new(maps.len(), 1, rng, device);
+    if options.text("alpha-start") == "signed" {
+        let sign = if distance == Distance::Cosine { 1.0 } else { -1.0 };
+        head.weight = head.weight.map(|alpha| alpha.abs() * sign);
+    }
     let l2 = options.number("l2") as f32;
     Ok(erase(
         Siamese {
             encoder,
             head,
             distance,
+            negatives,
             pooling,
             l2,
         },
@@ -251,14 +312,19 @@ impl Method for Siamese {
         let embeddings = self.encoder.embed(images, pass);
         let support = embeddings.clone().narrow(0, 0, labels.len());
         let query = embeddings.narrow(0, labels.len(), batch.query_labels.len());
+        let odds = self.all_odds(query.clone(), support.clone());
         let [same, different] = pairs(&batch.query_labels, labels, n_way).map(|partners| {
             let partners = Tensor::<1, Int>::from_data(partners.as_slice(), &support.device());
             self.odds(query.clone(), support.clone().select(0, partners))
         });
+        let different = match self.negatives {
+            Negatives::Any => different,
+            Negatives::Hardest => hardest(odds.clone(), &batch.query_labels, labels, n_way),
+        };
         // −log σ(z) for a pair of one class, −log(1 − σ(z)) = −log σ(−z) for a pair of two.
         let entropy = -(log_sigmoid(same).mean() + log_sigmoid(-different).mean()).mul_scalar(0.5);
         let penalty = squared_weights(self, &query.device()).mul_scalar(self.l2);
-        let logits = self.pool(self.all_odds(query, support), labels, n_way);
+        let logits = self.pool(odds, labels, n_way);
         Ok(Objective {
             loss: entropy + penalty,
             logits,
@@ -327,9 +393,51 @@ fn pairs(query_labels: &[usize], support_labels: &[usize], n_way: usize) -> [Vec
     [same, query_labels.iter().enumerate().map(other).collect()]
 }
 
+/// The greatest log-odds of each query with a support image of another class: `[n_query, n_support]` → `[n_query, 1]`.
+fn hardest(odds: Tensor<2>, query_labels: &[usize], labels: &[usize], n_way: usize) -> Tensor<2> {
+    let [query, support] = [query_labels, labels].map(|labels| one_hot(labels, n_way, &odds.device()));
+    let own = query.matmul(support.transpose());
+    odds.mask_fill(own.greater_elem(0.5), f32::NEG_INFINITY)
+        .max_dim(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::pairs;
+    use crate::data::ImageShape;
+    use crate::learner::logits_on_host;
+    use crate::model;
+    use crate::settings::{Layer, Settings};
+
+    /// α of a fresh network.
+    fn alpha(distance: &str, start: &str) -> Vec<f32> {
+        let layer = [
+            ("method", "siamese"),
+            ("twin-distance", distance),
+            ("alpha-start", start),
+        ];
+        let layer: Layer = layer
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let settings = Settings::resolve(&[&layer]).unwrap();
+        let learner = model::fresh(&settings, ImageShape::square(28, 1)).unwrap();
+        let place = learner
+            .parameters()
+            .iter()
+            .position(|one| one.name == "head.weight");
+        logits_on_host(learner.read().swap_remove(place.unwrap()))
+    }
+
+    #[test]
+    fn a_signed_start_lets_likeness_speak_for_one_class() {
+        for (distance, sign) in [("l1", -1.0), ("squared", -1.0), ("cosine", 1.0)] {
+            let random = alpha(distance, "random");
+            assert!(random.iter().any(|alpha| *alpha > 0.0) && random.iter().any(|alpha| *alpha < 0.0));
+            let expected: Vec<f32> = random.iter().map(|alpha| sign * alpha.abs()).collect();
+            assert_eq!(alpha(distance, "signed"), expected, "{distance}");
+        }
+    }
 
     #[test]
     fn pairs_are_half_of_one_class_and_half_of_two() {

@@ -49,7 +49,7 @@ pub static SETTINGS: &[OptionSpec] = &[
         "init-encoder",
         OptionKind::Text,
         "",
-        "run or checkpoint whose trained encoder is the starting point",
+        "run, checkpoint, model file or built-in model whose trained encoder is the starting point",
     ),
     setting(
         "way",
