@@ -63,6 +63,26 @@ fn answer(store: &Path, picture: &Path) -> Vec<(String, i64)> {
     ranked
 }
 
+/// Over episodes of all the pictures.
+fn accuracy(model: &Path, pictures: &Path) -> f64 {
+    let mut eval = kshot();
+    eval.arg("eval").arg(model).arg("--data");
+    eval.arg(format!("folder:{}", pictures.display()));
+    eval.args([
+        "--train-fraction",
+        "0",
+        "--val-fraction",
+        "0",
+        "--way",
+        "3",
+        "--query",
+        "4",
+    ]);
+    let output = succeed(eval.args(["--episodes", "10", "--json"]));
+    let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+    record["accuracy"].as_f64().unwrap()
+}
+
 #[test]
 fn an_exported_encoder_recognises_as_the_model_that_it_came_from() {
     let folder = tempfile::tempdir().unwrap();
@@ -74,6 +94,8 @@ fn an_exported_encoder_recognises_as_the_model_that_it_came_from() {
         &root,
         Path::new("omniglot-conv4"),
     ));
+    let [theirs, own] = [model.as_path(), Path::new("omniglot-conv4")].map(|model| accuracy(model, &root));
+    assert!(own > 0.5 && (theirs - own).abs() < 0.02, "{theirs} {own}");
     // The store holds all of it.
     fs::remove_file(&model).unwrap();
     for class in ["stripes-0", "stripes-3"] {
