@@ -236,8 +236,8 @@ async function exampleSet() {
   try {
     const made = await api.addSamples(5, 5);
     unseen = made.unseen;
-    await model.load();
     pad.clear();
+    await model.load();
     guide();
   } catch (error) {
     complain(error);
@@ -280,8 +280,9 @@ byId('store-input').addEventListener('change', async (event) => {
   try {
     await api.uploadStore(file);
     unseen = [];
-    await model.load();
+    // Before the new classes are seen: what is drawn from then on is theirs.
     pad.clear();
+    await model.load();
     toast(`Now using ${file.name}.`);
   } catch (error) {
     complain(error);
@@ -294,8 +295,8 @@ byId('start-over').addEventListener('click', async () => {
   if (!sure) return;
   try {
     unseen = [];
-    await model.removeAll();
     pad.clear();
+    await model.removeAll();
   } catch (error) {
     complain(error);
   }
