@@ -9,8 +9,8 @@ use crate::source::Source;
 /// Under this name every method keeps its encoder.
 const ENCODER: &str = "encoder.";
 
-/// Gives a fresh `learner` the encoder of the trained model ([`Source::find`]) that `--init-encoder` names, if it names one: weights
-/// and running averages. Everything else of it stays fresh.
+/// Gives a fresh `learner` the encoder of the trained model ([`Source::find`]) that `--init-encoder` names, if it names
+/// one: weights and running averages. Everything else of it stays fresh.
 ///
 /// # Errors
 /// A model that can't be read or has another encoder than `settings`, and an encoder without weights.
