@@ -63,8 +63,8 @@ fn answer(store: &Path, picture: &Path) -> Vec<(String, i64)> {
     ranked
 }
 
-/// Over episodes of all the pictures.
-fn accuracy(model: &Path, pictures: &Path) -> f64 {
+/// `kshot eval` of `model` on episodes of all the pictures.
+fn eval(model: &Path, pictures: &Path) -> Command {
     let mut eval = kshot();
     eval.arg("eval").arg(model).arg("--data");
     eval.arg(format!("folder:{}", pictures.display()));
@@ -75,10 +75,14 @@ fn accuracy(model: &Path, pictures: &Path) -> f64 {
         "0",
         "--way",
         "3",
-        "--query",
-        "4",
+        "--json",
     ]);
-    let output = succeed(eval.args(["--episodes", "10", "--json"]));
+    eval
+}
+
+/// Of its episodes.
+fn accuracy(model: &Path, pictures: &Path) -> f64 {
+    let output = succeed(eval(model, pictures).args(["--query", "4", "--episodes", "10"]));
     let record: Value = serde_json::from_slice(&output.stdout).unwrap();
     record["accuracy"].as_f64().unwrap()
 }
@@ -214,23 +218,8 @@ fn what_is_no_usable_model_is_one_clear_error() {
 fn how_far_its_probabilities_can_be_believed_is_measured_without_a_training() {
     let folder = tempfile::tempdir().unwrap();
     let (root, model) = (pictures(folder.path()), exported(folder.path()));
-    let mut eval = kshot();
-    eval.arg("eval")
-        .arg(&model)
-        .args(["--protocol", "classifier", "--json", "--data"]);
-    eval.arg(format!("folder:{}", root.display()));
-    eval.args([
-        "--train-fraction",
-        "0",
-        "--val-fraction",
-        "0",
-        "--way",
-        "3",
-        "--shot",
-        "3",
-        "--query",
-        "2",
-    ]);
+    let mut eval = eval(&model, &root);
+    eval.args(["--protocol", "classifier", "--shot", "3", "--query", "2"]);
     let output = succeed(eval.args(["--episodes", "2"]));
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(found["model"], "encoder");

@@ -313,12 +313,14 @@ impl Method for Siamese {
         let support = embeddings.clone().narrow(0, 0, labels.len());
         let query = embeddings.narrow(0, labels.len(), batch.query_labels.len());
         let odds = self.all_odds(query.clone(), support.clone());
-        let [same, different] = pairs(&batch.query_labels, labels, n_way).map(|partners| {
-            let partners = Tensor::<1, Int>::from_data(partners.as_slice(), &support.device());
+        let [own, other] = pairs(&batch.query_labels, labels, n_way);
+        let paired = |partners: &[i32]| {
+            let partners = Tensor::<1, Int>::from_data(partners, &support.device());
             self.odds(query.clone(), support.clone().select(0, partners))
-        });
+        };
+        let same = paired(&own);
         let different = match self.negatives {
-            Negatives::Any => different,
+            Negatives::Any => paired(&other),
             Negatives::Hardest => hardest(odds.clone(), &batch.query_labels, labels, n_way),
         };
         // −log σ(z) for a pair of one class, −log(1 − σ(z)) = −log σ(−z) for a pair of two.
