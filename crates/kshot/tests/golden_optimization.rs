@@ -10,6 +10,7 @@ use burn::tensor::Tensor;
 use golden::{Golden, assert_close};
 use kshot::learner::{Learner, Step, logits_on_host};
 use kshot::model;
+use kshot::named::Named;
 use kshot::norm::Norm;
 
 /// A learner with the file's weights; rates that it has are the file's.
@@ -70,6 +71,46 @@ fn meta_sgd_agrees_with_pytorch_down_to_the_gradients_of_its_rates() {
     for steps in ["1", "3"] {
         let learner = learner(&golden, &[("method", "meta-sgd"), ("inner-steps", steps)]);
         assert_step(&golden, learner.as_ref(), &format!("meta_sgd{steps}"), 1e-4);
+    }
+}
+
+#[test]
+fn a_warm_up_s_tasks_are_learned_as_anil_learns_them_and_later_ones_by_the_method() {
+    for (method, rate, own) in [
+        ("maml", "inner-lr", "maml1"),
+        ("meta-sgd", "first-rate", "meta_sgd1"),
+    ] {
+        for (seen, name) in [(0.0, "anil1"), (1.0, "anil1"), (2.0, own)] {
+            let mut golden = Golden::read("maml");
+            let count = Named {
+                name: "warm-up.seen".to_owned(),
+                shape: vec![1],
+                values: vec![seen],
+            };
+            golden.arrays.insert(count.name.clone(), count);
+            let learner = learner(&golden, &[("method", method), (rate, "0.4"), ("warm-up", "2")]);
+            let step = learner.meta_step(&golden.episode()).unwrap();
+            assert_close("loss", &[step.loss], golden.values(&format!("{name}.loss")), 1e-5);
+            let mut learned = 0;
+            for (parameter, gradient) in learner.parameters().iter().zip(step.gradients) {
+                let Some(gradient) = gradient else { continue };
+                let expected = golden.values(&format!("{name}.grad.{}", parameter.name));
+                assert_close(&parameter.name, &logits_on_host(gradient), expected, 1e-4);
+                learned += 1;
+            }
+            let prefix = format!("{name}.grad.");
+            let expected = golden
+                .arrays
+                .keys()
+                .filter(|name| name.starts_with(&prefix))
+                .count();
+            assert_eq!(learned, expected, "{method} after {seen} tasks");
+            let [(index, value)] = &step.carried[..] else {
+                panic!("one number is carried");
+            };
+            assert_eq!(learner.parameters()[*index].name, "warm-up.seen");
+            assert_eq!(logits_on_host(value.clone()), [seen + 1.0]);
+        }
     }
 }
 

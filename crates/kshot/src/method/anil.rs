@@ -17,6 +17,7 @@ use super::{Family, MethodRequest, MethodSpec};
 use crate::error::Error;
 use crate::inner::{Batch, Descent, Network, Order, Rates, Weights};
 use crate::learner::Learner;
+use crate::options::Options;
 use crate::reproduce::{Planned, Published, RUNNING, Row, Setup, W20S1, W20S5};
 
 pub static SPEC: MethodSpec = MethodSpec {
@@ -74,7 +75,7 @@ pub static SPEC: MethodSpec = MethodSpec {
 };
 
 /// The rule; see the module.
-struct Anil {
+pub struct Anil {
     steps: Steps,
     inner_lr: f32,
     order: Order,
@@ -85,19 +86,24 @@ struct Anil {
 fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
     let options = request.options;
     let model = Model::new(request)?;
-    let (body, head) = model.network.split_last();
-    let rule = Anil {
-        steps: Steps::of(options),
-        inner_lr: options.number("inner-lr") as f32,
-        order: maml::order(options),
-        body,
-        head,
-    };
+    let rule = Anil::new(&model, options, options.number("inner-lr") as f32);
     let joins_support = options.text("query-norm") == "support";
     Ok(fast::learner(model, rule, joins_support))
 }
 
 impl Anil {
+    /// The rule for `model` with `--inner-steps`, `--test-steps` and `--order`.
+    pub fn new(model: &Model, options: &Options, inner_lr: f32) -> Self {
+        let (body, head) = model.network.split_last();
+        Self {
+            steps: Steps::of(options),
+            inner_lr,
+            order: maml::order(options),
+            body,
+            head,
+        }
+    }
+
     fn descent(&self, steps: usize) -> Descent<'_> {
         Descent {
             network: &self.head,

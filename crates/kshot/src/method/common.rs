@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::Preset;
 use crate::error::Error;
+use crate::options::{OptionKind, OptionSpec};
 
 /// The protocol under which all methods can be compared.
 pub const STRICT: Preset = Preset {
@@ -123,6 +124,24 @@ pub fn negative_log_likelihood(logits: Tensor<2>, labels: &[usize]) -> Tensor<1>
         .mul_scalar(-1.0 / n_query as f32)
 }
 
+/// `--label-smoothing`.
+pub const LABEL_SMOOTHING: OptionSpec = OptionSpec {
+    name: "label-smoothing",
+    kind: OptionKind::Number(0.0, 0.99),
+    default: "0",
+    help: "share of a query's label that is spread evenly over all classes in training",
+};
+
+/// The [`negative_log_likelihood`] of labels of which a share `smoothing` = ε is spread evenly over all classes (Szegedy
+/// et al. 2016, section 7): −(1 − ε) log P(y | x̂, S) − ε/N Σₖ log P(k | x̂, S). `logits` `[n_query, n_way]` → `[1]`.
+pub fn smoothed_negative_log_likelihood(logits: Tensor<2>, labels: &[usize], smoothing: f32) -> Tensor<1> {
+    if smoothing == 0.0 {
+        return negative_log_likelihood(logits, labels);
+    }
+    let even = log_softmax(logits.clone(), 1).mean().mul_scalar(-smoothing);
+    negative_log_likelihood(logits, labels).mul_scalar(1.0 - smoothing) + even
+}
+
 /// Whether a head with `outputs` classes can answer `n_way` of them.
 ///
 /// # Errors
@@ -138,4 +157,29 @@ pub fn check_ways(n_way: usize, outputs: usize) -> Result<(), Error> {
              train it with --way {n_way}"
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Tensor};
+
+    use super::{negative_log_likelihood, smoothed_negative_log_likelihood};
+
+    /// Logits 0 and ln 3 give 1/4 and 3/4. With ε = 0.2: −0.8 ln ¾ − 0.1 (ln ¼ + ln ¾).
+    #[test]
+    fn smoothed_labels_by_hand() {
+        let device = Device::flex();
+        let logits = Tensor::<2>::from_floats([[0.0, 3.0f32.ln()]], &device);
+        let loss = |smoothing| {
+            smoothed_negative_log_likelihood(logits.clone(), &[1], smoothing).into_scalar::<f32>()
+        };
+        let expected = -0.8 * 0.75f32.ln() - 0.1 * (0.25f32.ln() + 0.75f32.ln());
+        assert!(
+            (loss(0.2) - expected).abs() < 1e-6,
+            "{} for {expected}",
+            loss(0.2)
+        );
+        let plain = negative_log_likelihood(logits.clone(), &[1]).into_scalar::<f32>();
+        assert_eq!(loss(0.0), plain);
+    }
 }

@@ -16,13 +16,14 @@
 //!
 //! Deviations: cosines lie in [−1, 1], so that the paper's softmax (t = 1) is nearly flat and learns
 //! little; `--attention learned` (default) learns t from 10 on, `--attention fixed` keeps the letter, t = 1.
+//! `--label-smoothing`, 0 unless given, is not in the paper.
 
 use burn::module::{Module, Param};
 use burn::tensor::activation::softmax;
 use burn::tensor::{Int, Tensor, TensorData};
 use rand::seq::SliceRandom;
 
-use super::common::{TUNED, TUNED_STRICT, negative_log_likelihood, one_hot, unit};
+use super::common::{LABEL_SMOOTHING, TUNED, TUNED_STRICT, one_hot, smoothed_negative_log_likelihood, unit};
 use super::{Batch, Family, Kernel, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
 use crate::encoder::Encoder;
 use crate::episode::Support;
@@ -64,6 +65,7 @@ pub static SPEC: MethodSpec = MethodSpec {
             default: "shuffled",
             help: "how --fce reads the support set: in a fixed shuffle, or class by class",
         },
+        LABEL_SMOOTHING,
     ],
     defaults: &[("way", "20"), ("shot", "1"), ("query", "5")],
     presets: &[
@@ -164,6 +166,8 @@ pub struct Matching {
     /// log t, `[1]`.
     log_factor: Param<Tensor<1>>,
     context: Option<Context>,
+    #[module(skip)]
+    label_smoothing: f32,
 }
 
 /// The two readers of full-context embeddings.
@@ -217,6 +221,7 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
             encoder,
             log_factor,
             context,
+            label_smoothing: options.number("label-smoothing") as f32,
         },
         device,
     ))
@@ -255,7 +260,7 @@ impl Method for Matching {
         let (logits, _) = self.attend(query, &task);
         // The logits are log-probabilities already, which a further log-softmax leaves as they are.
         Ok(Objective {
-            loss: negative_log_likelihood(logits.clone(), &batch.query_labels),
+            loss: smoothed_negative_log_likelihood(logits.clone(), &batch.query_labels, self.label_smoothing),
             logits,
         })
     }

@@ -8,11 +8,13 @@
 //! one number from a narrow range (the paper's experiments draw it from [0.005, 0.1]).
 //!
 //! Deviations: several inner steps with the same rates are possible (`--inner-steps`, the paper takes one). The paper
-//! leaves the number of tasks per update on Omniglot open; the presets take MAML's.
+//! leaves the number of tasks per update on Omniglot open; the presets take MAML's. `--warm-up` (none unless given) is as
+//! MAML's, at the first rate.
 
 use super::common::{AVERAGE, COSINE};
-use super::fast::{self, Adapted, Lesson, Model, QUERY_NORM, Rule, Watch};
+use super::fast::{Adapted, Lesson, Model, QUERY_NORM, Rule, Watch};
 use super::maml::{self, AUTHORS, INNER_STEPS, ORDER, Steps, TEST_STEPS};
+use super::warm_up::{self, WARM_UP};
 use super::{Family, MethodRequest, MethodSpec, Preset};
 use crate::error::Error;
 use crate::inner::{Batch, Descent, Order, Rates, Weights};
@@ -35,6 +37,7 @@ pub static SPEC: MethodSpec = MethodSpec {
             default: "0.1",
             help: "the rate of every weight before training",
         },
+        WARM_UP,
         QUERY_NORM,
     ],
     defaults: maml::SPEC.defaults,
@@ -212,8 +215,7 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
         order: maml::order(options),
         rates,
     };
-    let joins_support = options.text("query-norm") == "support";
-    Ok(fast::learner(model, rule, joins_support))
+    Ok(warm_up::learner(model, rule, options, first))
 }
 
 impl MetaSgd {

@@ -21,6 +21,7 @@ mod prototypical;
 mod relation;
 mod reptile;
 mod siamese;
+mod warm_up;
 
 use std::ops::RangeInclusive;
 

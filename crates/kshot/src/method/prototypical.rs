@@ -8,14 +8,15 @@
 //! mean negative log-probability of the true classes of the queries (algorithm 1), support and
 //! queries embedded in one forward pass.
 //!
-//! Deviations: none for `--distance euclidean`. The paper compares with cosine distance without
+//! Deviations: none for `--distance euclidean` (`--label-smoothing`, 0 unless given, is not in the paper). The paper compares with cosine distance without
 //! saying its scale (section 2.7); `--distance cosine` multiplies the cosine by `--temperature`.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::common::{
-    TUNED, TUNED_STRICT, class_means, negative_log_likelihood, negative_squared_distances, unit,
+    LABEL_SMOOTHING, TUNED, TUNED_STRICT, class_means, negative_squared_distances,
+    smoothed_negative_log_likelihood, unit,
 };
 use super::{Batch, Family, Kernel, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
 use crate::encoder::Encoder;
@@ -44,6 +45,7 @@ pub static SPEC: MethodSpec = MethodSpec {
             default: "10",
             help: "factor of the cosine similarity",
         },
+        LABEL_SMOOTHING,
     ],
     defaults: &[
         ("way", "30"),
@@ -144,6 +146,8 @@ pub struct Prototypical {
     encoder: Encoder,
     #[module(skip)]
     distance: Distance,
+    #[module(skip)]
+    label_smoothing: f32,
 }
 
 /// How far a query is from a prototype.
@@ -166,6 +170,7 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
         Prototypical {
             encoder: request.encoder,
             distance,
+            label_smoothing: request.options.number("label-smoothing") as f32,
         },
         request.device,
     ))
@@ -196,7 +201,8 @@ impl Method for Prototypical {
         let query = embeddings.narrow(0, n_support, batch.query_labels.len());
         let prototypes = class_means(support, &batch.support.labels, batch.support.n_way);
         let logits = self.distance.logits(query, prototypes);
-        let loss = negative_log_likelihood(logits.clone(), &batch.query_labels);
+        let loss =
+            smoothed_negative_log_likelihood(logits.clone(), &batch.query_labels, self.label_smoothing);
         Ok(Objective { loss, logits })
     }
 
