@@ -10,9 +10,8 @@
 //!
 //! Deviations: none known; the inner rate and the number of steps are MAML's unless given.
 
-use super::common::{AVERAGE, COSINE};
 use super::fast::{self, Adapted, Lesson, Model, QUERY_NORM, Rule, Watch};
-use super::maml::{self, AUTHORS, INNER_LR, INNER_STEPS, ORDER, STRICT_20_1, STRICT_20_5, Steps, TEST_STEPS};
+use super::maml::{self, AUTHORS, INNER_LR, INNER_STEPS, ORDER, Steps, TEST_STEPS, TUNED_20};
 use super::{Family, MethodRequest, MethodSpec};
 use crate::error::Error;
 use crate::inner::{Batch, Descent, Network, Order, Rates, Weights};
@@ -37,42 +36,21 @@ pub static SPEC: MethodSpec = MethodSpec {
             presentations: &[],
         },
         paper: Setup {
-            note: "Fewer updates than MAML's paper, with a cosine schedule and averaged weights; as many queries as shots.",
-            trainings: &[
-                Planned::new(
-                    "20w1s",
-                    "paper-20way",
-                    &[("episodes", "32000"), COSINE, AVERAGE],
-                    &[W20S1],
-                    10.0,
-                ),
-                Planned::new(
-                    "20w5s",
-                    "paper-20way",
-                    &[
-                        ("shot", "5"),
-                        ("query", "5"),
-                        ("episodes", "8000"),
-                        COSINE,
-                        AVERAGE,
-                    ],
-                    &[W20S5],
-                    10.0,
-                ),
-            ],
+            note: "One model for both columns, of 1 to 5 shots and 2 queries; 12,000 tasks, two for each update, at an inner rate \
+                   of 0.4; a cosine schedule and averaged weights.",
+            trainings: &[Planned::new("20-way", "paper-20way", STEPS, &[W20S1, W20S5], 5.0).with(TUNED_20)],
             tests: &[AUTHORS],
         },
         strict: Setup {
-            note: "The same trainings.",
-            trainings: &[
-                Planned::new("20w1s", "strict", STRICT_20_1, &[W20S1], 10.0),
-                Planned::new("20w5s", "strict", STRICT_20_5, &[W20S5], 10.0),
-            ],
+            note: "The same training.",
+            trainings: &[Planned::new("20-way", "strict", STEPS, &[W20S1, W20S5], 5.0).with(TUNED_20)],
             tests: &[RUNNING],
         },
     }],
     build,
 };
+
+const STEPS: &[(&str, &str)] = &[("inner-steps", "5"), ("inner-lr", "0.4")];
 
 /// The rule; see the module.
 pub struct Anil {

@@ -142,42 +142,15 @@ pub static SPEC: MethodSpec = MethodSpec {
                         &[W5S5],
                         20.0,
                     ),
-                    Planned::new(
-                        "20w1s",
-                        "paper-20way",
-                        &[("episodes", "32000"), COSINE, AVERAGE],
-                        &[W20S1],
-                        33.0,
-                    ),
-                    Planned::new(
-                        "20w5s",
-                        "paper-20way",
-                        &[
-                            ("shot", "5"),
-                            ("query", "5"),
-                            ("episodes", "8000"),
-                            COSINE,
-                            AVERAGE,
-                        ],
-                        &[W20S5],
-                        36.0,
-                    ),
+                    Planned::new("20-way", "paper-20way", STEPS_20, &[W20S1, W20S5], 10.0).with(TUNED_20),
                 ],
                 tests: &[AUTHORS],
             },
             strict: Setup {
-                note: "Shorter than the paper's as well.",
+                note: TUNED,
                 trainings: &[
-                    Planned::new("5w1s", "strict", &[AVERAGE], &[W5S1], 15.0),
-                    Planned::new(
-                        "5w5s",
-                        "strict",
-                        &[("shot", "5"), ("episodes", "64000"), AVERAGE],
-                        &[W5S5],
-                        20.0,
-                    ),
-                    Planned::new("20w1s", "strict", STRICT_20_1, &[W20S1], 45.0),
-                    Planned::new("20w5s", "strict", STRICT_20_5, &[W20S5], 40.0),
+                    Planned::new("5-way", "strict", STEPS_5, &[W5S1, W5S5], 8.0).with(TUNED_5),
+                    Planned::new("20-way", "strict", STEPS_20, &[W20S1, W20S5], 10.0).with(TUNED_20),
                 ],
                 tests: &[RUNNING],
             },
@@ -196,66 +169,18 @@ pub static SPEC: MethodSpec = MethodSpec {
                 presentations: &[],
             },
             paper: Setup {
-                note: SHORTER,
+                note: TUNED,
                 trainings: &[
-                    Planned::new(
-                        "5w1s",
-                        "paper",
-                        &[FIRST_ORDER, ("episodes", "192000"), COSINE, AVERAGE],
-                        &[W5S1],
-                        8.0,
-                    ),
-                    Planned::new(
-                        "5w5s",
-                        "paper",
-                        &[
-                            FIRST_ORDER,
-                            ("shot", "5"),
-                            ("query", "5"),
-                            ("episodes", "64000"),
-                            COSINE,
-                            AVERAGE,
-                        ],
-                        &[W5S5],
-                        10.0,
-                    ),
-                    Planned::new(
-                        "20w1s",
-                        "paper-20way",
-                        &[FIRST_ORDER, ("episodes", "32000"), COSINE, AVERAGE],
-                        &[W20S1],
-                        12.0,
-                    ),
-                    Planned::new(
-                        "20w5s",
-                        "paper-20way",
-                        &[
-                            FIRST_ORDER,
-                            ("shot", "5"),
-                            ("query", "5"),
-                            ("episodes", "8000"),
-                            COSINE,
-                            AVERAGE,
-                        ],
-                        &[W20S5],
-                        13.0,
-                    ),
+                    Planned::new("5-way", "paper", FIRST_5, &[W5S1, W5S5], 5.0).with(TUNED_5),
+                    Planned::new("20-way", "paper-20way", FIRST_20, &[W20S1, W20S5], 6.0).with(TUNED_20),
                 ],
                 tests: &[AUTHORS],
             },
             strict: Setup {
-                note: "Shorter than the paper's as well.",
+                note: "The same trainings.",
                 trainings: &[
-                    Planned::new("5w1s", "strict", &[FIRST_ORDER, AVERAGE], &[W5S1], 8.0),
-                    Planned::new(
-                        "5w5s",
-                        "strict",
-                        &[FIRST_ORDER, ("shot", "5"), ("episodes", "64000"), AVERAGE],
-                        &[W5S5],
-                        10.0,
-                    ),
-                    Planned::new("20w1s", "strict", FIRST_STRICT_20_1, &[W20S1], 16.0),
-                    Planned::new("20w5s", "strict", FIRST_STRICT_20_5, &[W20S5], 14.0),
+                    Planned::new("5-way", "strict", FIRST_5, &[W5S1, W5S5], 5.0).with(TUNED_5),
+                    Planned::new("20-way", "strict", FIRST_20, &[W20S1, W20S5], 6.0).with(TUNED_20),
                 ],
                 tests: &[RUNNING],
             },
@@ -264,44 +189,52 @@ pub static SPEC: MethodSpec = MethodSpec {
     build,
 };
 
-/// What all of these trainings have that the paper's don't.
-const SHORTER: &str = "A tenth of the paper's updates or fewer, with a cosine schedule and averaged weights in their place; as many \
-                       queries as shots, as in the paper.";
+/// What these trainings have that the paper's don't.
+const SHORTER: &str = "5-way: a tenth of the paper's updates or fewer, with a cosine schedule and averaged weights in their place. \
+                       20-way: 10,000 tasks of warm-up by ANIL's steps and 2,000 of MAML's, two for each update, at an inner \
+                       rate of 0.4; one model for both columns, of 1 to 5 shots and 2 queries.";
+/// What the first-order trainings and the strict ones have.
+pub const TUNED: &str = "One model for 1 and 5 shots, of 1 to 5 shots and 2 queries; a warm-up by ANIL's steps, of 30,000 tasks \
+                         5-way and 10,000 20-way; then 10,000 and 2,000 tasks; small meta-batches, a cosine schedule and \
+                         averaged weights.";
 const FIRST_ORDER: (&str, &str) = ("order", "1");
+/// Tasks of the warm-up.
+pub const WARM_UP_5: (&str, &str) = ("warm-up", "30000");
+/// See [`WARM_UP_5`].
+pub const WARM_UP_20: (&str, &str) = ("warm-up", "10000");
+/// A tuned 5-way training of MAML.
+const STEPS_5: &[(&str, &str)] = &[WARM_UP_5, ("inner-steps", "3"), ("inner-lr", "0.2")];
+/// A tuned 20-way training of MAML.
+const STEPS_20: &[(&str, &str)] = &[WARM_UP_20, ("inner-steps", "5"), ("inner-lr", "0.4")];
+const FIRST_5: &[(&str, &str)] = &[FIRST_ORDER, WARM_UP_5, ("inner-steps", "3"), ("inner-lr", "0.2")];
+const FIRST_20: &[(&str, &str)] = &[FIRST_ORDER, WARM_UP_20, ("inner-steps", "5"), ("inner-lr", "0.4")];
 
-pub const STRICT_20_1: &[(&str, &str)] = &[
-    ("way", "20"),
-    ("inner-steps", "5"),
-    ("inner-lr", "0.1"),
+/// What every tuned 5-way training has.
+pub const TUNED_5: &[(&str, &str)] = &[
+    ("way", "5"),
+    ("shot", "1-5"),
+    ("val-shot", "1"),
+    ("query", "2"),
+    ("val-query", "2"),
+    ("meta-batch", "4"),
+    ("episodes", "40000"),
+    ("val-interval", "4000"),
+    COSINE,
     AVERAGE,
-    ("query", "1"),
-    ("episodes", "32000"),
 ];
-pub const STRICT_20_5: &[(&str, &str)] = &[
+/// What every tuned 20-way training has.
+pub const TUNED_20: &[(&str, &str)] = &[
     ("way", "20"),
-    ("inner-steps", "5"),
-    ("inner-lr", "0.1"),
+    ("shot", "1-5"),
+    ("val-shot", "1"),
+    ("query", "2"),
+    ("val-query", "2"),
+    ("meta-batch", "2"),
+    ("episodes", "12000"),
+    ("val-interval", "2000"),
+    ("report-interval", "400"),
+    COSINE,
     AVERAGE,
-    ("shot", "5"),
-    ("episodes", "8000"),
-];
-const FIRST_STRICT_20_1: &[(&str, &str)] = &[
-    FIRST_ORDER,
-    ("way", "20"),
-    ("inner-steps", "5"),
-    ("inner-lr", "0.1"),
-    AVERAGE,
-    ("query", "1"),
-    ("episodes", "32000"),
-];
-const FIRST_STRICT_20_5: &[(&str, &str)] = &[
-    FIRST_ORDER,
-    ("way", "20"),
-    ("inner-steps", "5"),
-    ("inner-lr", "0.1"),
-    AVERAGE,
-    ("shot", "5"),
-    ("episodes", "8000"),
 ];
 
 /// The paper's test: each set's own statistics, as many queries per class as shots.

@@ -103,6 +103,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 trainings: &[Planned {
                     name: "",
                     preset: "tuned",
+                    common: &[],
                     settings: &[],
                     columns: &COLUMNS,
                     minutes: 11.0,
@@ -114,6 +115,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 trainings: &[Planned {
                     name: "",
                     preset: "strict",
+                    common: &[],
                     settings: &[],
                     columns: &COLUMNS,
                     minutes: 11.0,
@@ -134,6 +136,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 trainings: &[Planned {
                     name: "",
                     preset: "tuned",
+                    common: &[],
                     settings: FCE,
                     columns: &[W5S1, W20S1],
                     minutes: 8.0,
@@ -145,6 +148,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 trainings: &[Planned {
                     name: "",
                     preset: "strict",
+                    common: &[],
                     settings: FCE,
                     columns: &[W5S1, W20S1],
                     minutes: 8.0,

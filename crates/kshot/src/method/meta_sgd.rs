@@ -11,9 +11,10 @@
 //! leaves the number of tasks per update on Omniglot open; the presets take MAML's. `--warm-up` (none unless given) is as
 //! MAML's, at the first rate.
 
-use super::common::{AVERAGE, COSINE};
 use super::fast::{Adapted, Lesson, Model, QUERY_NORM, Rule, Watch};
-use super::maml::{self, AUTHORS, INNER_STEPS, ORDER, Steps, TEST_STEPS};
+use super::maml::{
+    self, AUTHORS, INNER_STEPS, ORDER, Steps, TEST_STEPS, TUNED, TUNED_5, TUNED_20, WARM_UP_5, WARM_UP_20,
+};
 use super::warm_up::{self, WARM_UP};
 use super::{Family, MethodRequest, MethodSpec, Preset};
 use crate::error::Error;
@@ -109,83 +110,27 @@ pub static SPEC: MethodSpec = MethodSpec {
             presentations: &[],
         },
         paper: Setup {
-            note: "A tenth of the paper's updates or fewer, with a cosine schedule and averaged weights; as many queries as \
-                   shots in training and test.",
+            note: TUNED,
             trainings: &[
-                Planned::new(
-                    "5w1s",
-                    "paper",
-                    &[("query", "1"), ("episodes", "192000"), COSINE, AVERAGE],
-                    &[W5S1],
-                    15.0,
-                ),
-                Planned::new(
-                    "5w5s",
-                    "paper",
-                    &[
-                        ("shot", "5"),
-                        ("query", "5"),
-                        ("episodes", "64000"),
-                        COSINE,
-                        AVERAGE,
-                    ],
-                    &[W5S5],
-                    20.0,
-                ),
-                Planned::new(
-                    "20w1s",
-                    "paper-20way",
-                    &[("query", "1"), ("episodes", "64000"), COSINE, AVERAGE],
-                    &[W20S1],
-                    20.0,
-                ),
-                Planned::new(
-                    "20w5s",
-                    "paper-20way",
-                    &[
-                        ("shot", "5"),
-                        ("query", "5"),
-                        ("episodes", "16000"),
-                        COSINE,
-                        AVERAGE,
-                    ],
-                    &[W20S5],
-                    20.0,
-                ),
+                Planned::new("5-way", "paper", STEPS_5, &[W5S1, W5S5], 5.0).with(TUNED_5),
+                Planned::new("20-way", "paper-20way", STEPS_20, &[W20S1, W20S5], 6.0).with(TUNED_20),
             ],
             tests: &[AUTHORS],
         },
         strict: Setup {
-            note: "The same lengths.",
+            note: "The same trainings.",
             trainings: &[
-                Planned::new("5w1s", "strict", &[AVERAGE], &[W5S1], 15.0),
-                Planned::new(
-                    "5w5s",
-                    "strict",
-                    &[("shot", "5"), ("episodes", "64000"), AVERAGE],
-                    &[W5S5],
-                    20.0,
-                ),
-                Planned::new(
-                    "20w1s",
-                    "strict",
-                    &[("way", "20"), ("query", "1"), ("episodes", "64000"), AVERAGE],
-                    &[W20S1],
-                    20.0,
-                ),
-                Planned::new(
-                    "20w5s",
-                    "strict",
-                    &[("way", "20"), ("shot", "5"), ("episodes", "16000"), AVERAGE],
-                    &[W20S5],
-                    20.0,
-                ),
+                Planned::new("5-way", "strict", STEPS_5, &[W5S1, W5S5], 5.0).with(TUNED_5),
+                Planned::new("20-way", "strict", STEPS_20, &[W20S1, W20S5], 6.0).with(TUNED_20),
             ],
             tests: &[RUNNING],
         },
     }],
     build,
 };
+
+const STEPS_5: &[(&str, &str)] = &[WARM_UP_5, ("first-rate", "0.4")];
+const STEPS_20: &[(&str, &str)] = &[WARM_UP_20, ("first-rate", "0.4")];
 
 /// The rule; see the module.
 struct MetaSgd {

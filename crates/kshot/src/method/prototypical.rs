@@ -119,6 +119,7 @@ pub static SPEC: MethodSpec = MethodSpec {
             trainings: &[Planned {
                 name: "",
                 preset: "tuned",
+                common: &[],
                 settings: &[],
                 columns: &COLUMNS,
                 minutes: 11.0,
@@ -130,6 +131,7 @@ pub static SPEC: MethodSpec = MethodSpec {
             trainings: &[Planned {
                 name: "",
                 preset: "strict",
+                common: &[],
                 settings: &[],
                 columns: &COLUMNS,
                 minutes: 11.0,

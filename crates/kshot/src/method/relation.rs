@@ -113,6 +113,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 Planned {
                     name: "1-shot",
                     preset: "tuned",
+                    common: &[],
                     settings: &[],
                     columns: &[W5S1, W20S1],
                     minutes: 12.0,
@@ -120,6 +121,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 Planned {
                     name: "5-shot",
                     preset: "tuned",
+                    common: &[],
                     settings: &[("shot", "5"), ("query", "5"), ("test-query", "5")],
                     columns: &[W5S5, W20S5],
                     minutes: 10.0,
@@ -133,6 +135,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 Planned {
                     name: "1-shot",
                     preset: "strict",
+                    common: &[],
                     settings: STRICT_1_SHOT,
                     columns: &[W5S1, W20S1],
                     minutes: 12.0,
@@ -140,6 +143,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 Planned {
                     name: "5-shot",
                     preset: "strict",
+                    common: &[],
                     settings: STRICT_5_SHOT,
                     columns: &[W5S5, W20S5],
                     minutes: 10.0,

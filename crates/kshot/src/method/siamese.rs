@@ -177,6 +177,7 @@ pub static SPEC: MethodSpec = MethodSpec {
             trainings: &[Planned {
                 name: "",
                 preset: "tuned",
+                common: &[],
                 settings: &[],
                 columns: &COLUMNS,
                 minutes: 11.0,
@@ -188,6 +189,7 @@ pub static SPEC: MethodSpec = MethodSpec {
             trainings: &[Planned {
                 name: "",
                 preset: "strict",
+                common: &[],
                 settings: &[],
                 columns: &COLUMNS,
                 minutes: 11.0,

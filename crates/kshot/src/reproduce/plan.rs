@@ -199,9 +199,9 @@ impl Run {
             .join("-");
         let folder = request.folder.join(&name);
         let preset = method.preset(planned.preset)?;
-        let mut flags: Vec<(String, String)> = planned
-            .settings
-            .iter()
+        let mut flags: Vec<(String, String)> = [planned.common, planned.settings]
+            .concat()
+            .into_iter()
             .map(|(name, value)| (name.to_string(), value.to_string()))
             .collect();
         let resolve = |flags: &[(String, String)]| {

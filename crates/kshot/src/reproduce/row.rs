@@ -120,7 +120,9 @@ pub struct Planned {
     pub name: &'static str,
     /// The method's preset that it starts from.
     pub preset: &'static str,
-    /// Settings over the preset, as on the command line.
+    /// Settings over the preset that it has in common with others, as on the command line.
+    pub common: &'static [(&'static str, &'static str)],
+    /// Its own.
     pub settings: &'static [(&'static str, &'static str)],
     /// The columns that it serves.
     pub columns: &'static [Column],
@@ -140,10 +142,16 @@ impl Planned {
         Self {
             name,
             preset,
+            common: &[],
             settings,
             columns,
             minutes,
         }
+    }
+
+    /// The same with settings that it has in common with others.
+    pub const fn with(self, common: &'static [(&'static str, &'static str)]) -> Self {
+        Self { common, ..self }
     }
 }
 
