@@ -4,9 +4,9 @@
 //! [`MOST`] pictures, in one call, in which all cores share. So under load the batches grow by themselves. What the queue has
 //! no room for is sent away at once.
 //!
-//! While a core is free, a request of one picture calls the model itself: handing it to the other thread and getting the
-//! answer back would take longer than a small model does. A model that takes longer than [`QUICK`] is left to that thread,
-//! so that connections don't wait for it.
+//! While nothing is being recognised, a request of one picture calls the model itself: handing it to the other thread and
+//! getting the answer back would take longer than a small model does. A model that takes longer than [`QUICK`] is left to
+//! that thread, so that connections don't wait for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -39,44 +39,34 @@ pub struct Worker {
 struct Model {
     workspace: Arc<Workspace>,
     metrics: Arc<Metrics>,
-    /// Cores that calls may take.
-    cores: usize,
-    /// Cores that the calls that are going on take.
-    taken: AtomicUsize,
+    /// Calls that are going on.
+    calls: AtomicUsize,
     /// Whether a picture of the latest call took less than [`QUICK`].
     quick: AtomicBool,
 }
 
 /// A call that is going on.
-struct Call<'a> {
-    model: &'a Model,
-    cores: usize,
-}
+struct Call<'a>(&'a AtomicUsize);
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.model.taken.fetch_sub(self.cores, Ordering::Release);
+        self.0.fetch_sub(1, Ordering::Release);
     }
 }
 
 impl Model {
-    /// A call on all cores, beside those that are going on.
+    /// A call beside those that are going on.
     fn call(&self) -> Call<'_> {
-        let cores = self.cores;
-        self.taken.fetch_add(cores, Ordering::Acquire);
-        Call { model: self, cores }
+        self.calls.fetch_add(1, Ordering::Acquire);
+        Call(&self.calls)
     }
 
-    /// A call on the core that asks, while one is free.
-    fn short_call(&self) -> Option<Call<'_>> {
-        let one_more = |taken: usize| (taken < self.cores).then_some(taken + 1);
-        self.taken
-            .fetch_update(Ordering::Acquire, Ordering::Relaxed, one_more)
+    /// A call while no other is going on.
+    fn lone_call(&self) -> Option<Call<'_>> {
+        self.calls
+            .compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
             .ok()
-            .map(|_| Call {
-                model: self,
-                cores: 1,
-            })
+            .map(|_| Call(&self.calls))
     }
 
     /// The answers to jobs, job by job, from one call; a panic is their problem and not the server's.
@@ -122,8 +112,7 @@ impl Worker {
         let model = Arc::new(Model {
             workspace,
             metrics,
-            cores: rayon::current_num_threads(),
-            taken: AtomicUsize::new(0),
+            calls: AtomicUsize::new(0),
             quick: AtomicBool::new(false),
         });
         let called = model.clone();
@@ -152,7 +141,7 @@ impl Worker {
         if n == 1
             && !wish.place
             && self.model.quick.load(Ordering::Relaxed)
-            && let Some(call) = self.model.short_call()
+            && let Some(call) = self.model.lone_call()
         {
             self.model.metrics.batch.observe(1.0);
             let mut found = self.model.answer(&[(&pictures, wish)], &call)?;
@@ -263,8 +252,7 @@ mod tests {
             model: Arc::new(Model {
                 workspace: Arc::new(Workspace::new(library, crate::config::Limits::default()).unwrap()),
                 metrics: Arc::default(),
-                cores: 2,
-                taken: AtomicUsize::new(0),
+                calls: AtomicUsize::new(0),
                 quick: AtomicBool::new(true),
             }),
         }
@@ -285,14 +273,9 @@ mod tests {
 
         assert!(ask(2, false).await.is_err(), "two pictures");
         assert!(ask(1, true).await.is_err(), "a place on the map");
-        let on_one_core = worker.model.short_call();
-        assert!(ask(1, false).await.is_ok(), "the other core is free");
-        let on_the_other = worker.model.short_call();
-        assert!(ask(1, false).await.is_err(), "both cores are taken");
-        drop((on_one_core, on_the_other));
-        let on_all_cores = worker.model.call();
-        assert!(ask(1, false).await.is_err(), "a call takes all cores");
-        drop(on_all_cores);
+        let going_on = worker.model.call();
+        assert!(ask(1, false).await.is_err(), "another call is going on");
+        drop(going_on);
         let slow = ask(1, false);
         worker.model.quick.store(false, Ordering::Relaxed);
         assert!(slow.await.is_err(), "a slow model");
