@@ -99,9 +99,12 @@ pub fn fit(picture: DynamicImage, path: &Path, target: &Target, pixels: &mut [u8
                 (side - inner_height) as usize / 2,
             );
             let frame = frame(&bytes, width as usize, height as usize, target.channels);
-            pixels
-                .chunks_exact_mut(target.channels)
-                .for_each(|pixel| pixel.copy_from_slice(&frame));
+            match frame[..] {
+                [grey] => pixels.fill(grey),
+                _ => pixels
+                    .chunks_exact_mut(target.channels)
+                    .for_each(|pixel| pixel.copy_from_slice(&frame)),
+            }
             let row_length = inner_width as usize * target.channels;
             for (y, row) in inner.chunks_exact(row_length).enumerate() {
                 pixels[((top + y) * target.side + left) * target.channels..][..row_length]
