@@ -58,3 +58,34 @@ fn a_method_that_learns_in_no_steps_says_so() {
     let error = fail(&mut command, 2);
     assert!(error.contains("doesn't learn a task in steps"), "{error}");
 }
+
+/// The episode of the best validation of a short MAML training that begins with `warm_up` tasks of ANIL's.
+fn best_after_a_warm_up(warm_up: &str) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut command = kshot();
+    command.args([
+        "train",
+        "maml",
+        "--filters",
+        "4",
+        "--meta-batch",
+        "2",
+        "--warm-up",
+        warm_up,
+    ]);
+    command.args(["--episodes", "16", "--val-interval", "2", "--average", "0.9"]);
+    command.args(["--val-episodes", "2", "--test-episodes", "2"]);
+    succeed(command.arg("--out").arg(&run));
+    let newest = common::checkpoints(&run).pop().unwrap();
+    let state = std::fs::read(newest.join("state.json")).unwrap();
+    let state: Value = serde_json::from_slice(&state).unwrap();
+    state["progress"]["best"]["episode"].clone()
+}
+
+#[test]
+fn no_validation_of_a_warm_up_is_the_best_one() {
+    let best = best_after_a_warm_up("12").as_u64().unwrap();
+    assert!(best >= 12, "the best of 12, 14 and 16, found {best}");
+    assert!(best_after_a_warm_up("40").is_null());
+}

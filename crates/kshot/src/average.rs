@@ -24,6 +24,11 @@ impl WeightAverage {
         }
     }
 
+    /// Takes `value` as it is for number `index`, which is no weight.
+    pub fn take(&mut self, index: usize, value: Tensor<1>) {
+        self.values[index] = value;
+    }
+
     /// The average.
     pub fn values(&self) -> &[Tensor<1>] {
         &self.values

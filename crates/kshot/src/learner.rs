@@ -110,6 +110,11 @@ pub trait Learner: Send + Sync {
         Ok(Step::mean(steps?))
     }
 
+    /// Whether it is not yet what its training is for, so that no validation of it counts as the best.
+    fn provisional(&self) -> bool {
+        false
+    }
+
     /// How many classes its tasks must have, where that is fixed when it is made.
     fn n_way(&self) -> Option<usize> {
         None

@@ -246,6 +246,9 @@ impl Training {
         }
         if let Some(average) = &mut self.average {
             average.update(self.progress.updates + 1, &self.values);
+            for (index, value) in &step.carried {
+                average.take(*index, value.clone());
+            }
         }
         self.learner.write(&self.values);
     }
@@ -256,19 +259,21 @@ impl Training {
         }
         let episodes = self.settings.core.integer("val-episodes") as u64;
         let accuracy = eval::accuracy(self.learner.as_ref(), &self.validation, episodes, self.norm);
+        let provisional = self.learner.provisional();
         self.learner.write(&self.values);
         let accuracy = accuracy?;
-        let best = self
-            .progress
-            .best
-            .is_none_or(|best| accuracy.mean > best.accuracy);
+        let best = !provisional
+            && self
+                .progress
+                .best
+                .is_none_or(|best| accuracy.mean > best.accuracy);
         if best {
             self.progress.best = Some(Best {
                 episode: self.progress.episode,
                 accuracy: accuracy.mean,
             });
             self.progress.since_best = 0;
-        } else {
+        } else if !provisional {
             self.progress.since_best += 1;
         }
         trace.push(&Line::Validation {

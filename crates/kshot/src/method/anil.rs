@@ -50,7 +50,7 @@ pub static SPEC: MethodSpec = MethodSpec {
     build,
 };
 
-const STEPS: &[(&str, &str)] = &[("inner-steps", "5"), ("inner-lr", "0.4")];
+const STEPS: &[(&str, &str)] = &[("episodes", "12000"), ("inner-steps", "5"), ("inner-lr", "0.4")];
 
 /// The rule; see the module.
 pub struct Anil {

@@ -50,6 +50,11 @@ pub trait Rule: Send + Sync + 'static {
 
     /// What several tasks teach.
     fn learn(&self, model: &Model, support: &Batch<'_>, query: &Batch<'_>) -> Lesson;
+
+    /// See [`Learner::provisional`].
+    fn provisional(&self, _model: &Model) -> bool {
+        false
+    }
 }
 
 /// A model adapted to a task.
@@ -302,6 +307,10 @@ impl<R: Rule> Learner for Fast<R> {
             .map(|call| self.learn(call[0].task, call))
             .collect();
         Ok(self.model.step(lessons, episodes.len()))
+    }
+
+    fn provisional(&self) -> bool {
+        self.rule.provisional(&self.model)
     }
 
     fn n_way(&self) -> Option<usize> {

@@ -169,9 +169,29 @@ pub static SPEC: MethodSpec = MethodSpec {
                 presentations: &[],
             },
             paper: Setup {
-                note: TUNED,
+                note: SHORTER,
                 trainings: &[
-                    Planned::new("5-way", "paper", FIRST_5, &[W5S1, W5S5], 5.0).with(TUNED_5),
+                    Planned::new(
+                        "5w1s",
+                        "paper",
+                        &[FIRST_ORDER, ("episodes", "192000"), COSINE, AVERAGE],
+                        &[W5S1],
+                        8.0,
+                    ),
+                    Planned::new(
+                        "5w5s",
+                        "paper",
+                        &[
+                            FIRST_ORDER,
+                            ("shot", "5"),
+                            ("query", "5"),
+                            ("episodes", "64000"),
+                            COSINE,
+                            AVERAGE,
+                        ],
+                        &[W5S5],
+                        10.0,
+                    ),
                     Planned::new("20-way", "paper-20way", FIRST_20, &[W20S1, W20S5], 6.0).with(TUNED_20),
                 ],
                 tests: &[AUTHORS],
@@ -191,23 +211,32 @@ pub static SPEC: MethodSpec = MethodSpec {
 
 /// What these trainings have that the paper's don't.
 const SHORTER: &str = "5-way: a tenth of the paper's updates or fewer, with a cosine schedule and averaged weights in their place. \
-                       20-way: 10,000 tasks of warm-up by ANIL's steps and 2,000 of MAML's, two for each update, at an inner \
-                       rate of 0.4; one model for both columns, of 1 to 5 shots and 2 queries.";
-/// What the first-order trainings and the strict ones have.
-pub const TUNED: &str = "One model for 1 and 5 shots, of 1 to 5 shots and 2 queries; a warm-up by ANIL's steps, of 30,000 tasks \
-                         5-way and 10,000 20-way; then 10,000 and 2,000 tasks; small meta-batches, a cosine schedule and \
+                       20-way: one model for both columns, of 1 to 5 shots and 2 queries; 8,000 tasks of warm-up by ANIL's \
+                       steps and 2,000 by the method's, two for each update.";
+/// What the strict ones have, and Meta-SGD's.
+pub const TUNED: &str = "One model for 1 and 5 shots, of 1 to 5 shots and 2 queries; a warm-up by ANIL's steps, then a fifth to a \
+                         third as many tasks by the method's own; 2 or 4 tasks for each update, a cosine schedule and \
                          averaged weights.";
 const FIRST_ORDER: (&str, &str) = ("order", "1");
-/// Tasks of the warm-up.
+/// Tasks of a 5-way warm-up.
 pub const WARM_UP_5: (&str, &str) = ("warm-up", "30000");
-/// See [`WARM_UP_5`].
-pub const WARM_UP_20: (&str, &str) = ("warm-up", "10000");
 /// A tuned 5-way training of MAML.
 const STEPS_5: &[(&str, &str)] = &[WARM_UP_5, ("inner-steps", "3"), ("inner-lr", "0.2")];
 /// A tuned 20-way training of MAML.
-const STEPS_20: &[(&str, &str)] = &[WARM_UP_20, ("inner-steps", "5"), ("inner-lr", "0.4")];
+const STEPS_20: &[(&str, &str)] = &[
+    ("episodes", "10000"),
+    ("warm-up", "8000"),
+    ("inner-steps", "5"),
+    ("inner-lr", "0.1"),
+];
 const FIRST_5: &[(&str, &str)] = &[FIRST_ORDER, WARM_UP_5, ("inner-steps", "3"), ("inner-lr", "0.2")];
-const FIRST_20: &[(&str, &str)] = &[FIRST_ORDER, WARM_UP_20, ("inner-steps", "5"), ("inner-lr", "0.4")];
+const FIRST_20: &[(&str, &str)] = &[
+    FIRST_ORDER,
+    ("episodes", "10000"),
+    ("warm-up", "8000"),
+    ("inner-steps", "5"),
+    ("inner-lr", "0.1"),
+];
 
 /// What every tuned 5-way training has.
 pub const TUNED_5: &[(&str, &str)] = &[
@@ -230,7 +259,6 @@ pub const TUNED_20: &[(&str, &str)] = &[
     ("query", "2"),
     ("val-query", "2"),
     ("meta-batch", "2"),
-    ("episodes", "12000"),
     ("val-interval", "2000"),
     ("report-interval", "400"),
     COSINE,

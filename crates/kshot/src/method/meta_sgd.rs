@@ -13,7 +13,7 @@
 
 use super::fast::{Adapted, Lesson, Model, QUERY_NORM, Rule, Watch};
 use super::maml::{
-    self, AUTHORS, INNER_STEPS, ORDER, Steps, TEST_STEPS, TUNED, TUNED_5, TUNED_20, WARM_UP_5, WARM_UP_20,
+    self, AUTHORS, INNER_STEPS, ORDER, Steps, TEST_STEPS, TUNED, TUNED_5, TUNED_20, WARM_UP_5,
 };
 use super::warm_up::{self, WARM_UP};
 use super::{Family, MethodRequest, MethodSpec, Preset};
@@ -130,7 +130,7 @@ pub static SPEC: MethodSpec = MethodSpec {
 };
 
 const STEPS_5: &[(&str, &str)] = &[WARM_UP_5, ("first-rate", "0.4")];
-const STEPS_20: &[(&str, &str)] = &[WARM_UP_20, ("first-rate", "0.4")];
+const STEPS_20: &[(&str, &str)] = &[("episodes", "12000"), ("warm-up", "10000"), ("first-rate", "0.4")];
 
 /// The rule; see the module.
 struct MetaSgd {

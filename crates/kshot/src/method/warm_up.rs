@@ -71,4 +71,8 @@ impl<R: Rule> Rule for WarmUp<R> {
         });
         lesson
     }
+
+    fn provisional(&self, model: &Model) -> bool {
+        self.lasts(model)
+    }
 }
