@@ -86,6 +86,6 @@ fn best_after_a_warm_up(warm_up: &str) -> Value {
 #[test]
 fn no_validation_of_a_warm_up_is_the_best_one() {
     let best = best_after_a_warm_up("12").as_u64().unwrap();
-    assert!(best >= 12, "the best of 12, 14 and 16, found {best}");
+    assert!(best > 12, "the best of 14 and 16, found {best}");
     assert!(best_after_a_warm_up("40").is_null());
 }
