@@ -80,7 +80,7 @@ fn a_warm_up_s_tasks_are_learned_as_anil_learns_them_and_later_ones_by_the_metho
         ("maml", "inner-lr", "maml1"),
         ("meta-sgd", "first-rate", "meta_sgd1"),
     ] {
-        for (seen, name) in [(0.0, "anil1"), (1.0, "anil1"), (2.0, own)] {
+        for (seen, name) in [(0.0, "anil1"), (1.0, "anil1"), (2.0, own), (3.0, own)] {
             let mut golden = Golden::read("maml");
             let count = Named {
                 name: "warm-up.seen".to_owned(),
