@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::kernels::direct::Conv;
 use crate::kernels::ending::Ending;
 use crate::kernels::epilogue::{Pixels, Pool, Spread};
+use crate::kernels::memory::Product;
 use crate::kernels::patches::{Planes, Winners};
 use crate::kernels::rule::{RuleSlopes, RuleStep, RuleWeights};
 use crate::kernels::winograd::{Tiles, Tiling};
@@ -175,6 +176,9 @@ macro_rules! with_list {
                 sums: (*mut f32, *mut f32));
             epilogue::spread(
                 how: (&Spread, &Pixels), from: (*const u8, *const f32), dout: *const f32, dy: *mut f32);
+            memory::matmul(size: &Product, x: *const f32, w: *const f32, y: *mut f32);
+            memory::matmul_transposed(size: &Product, a: *const f32, b: *const f32, y: *mut f32);
+            memory::squash(counts: (usize, usize), x: *const f32, y: *mut f32);
             patches::correlate(planes: &Planes, x: *const f32, sums: *mut f64, products: *mut f64);
             patches::gather(
                 how: (&Winners, &Pixels), x: *const f32, from: (*const u8, *const f32), to: (*mut f32, *mut f32));
@@ -232,7 +236,7 @@ with_list!(declare,);
 
 mod portable {
     use super::*;
-    use crate::kernels::{coordinates, direct, ending, epilogue, patches, rule, winograd};
+    use crate::kernels::{coordinates, direct, ending, epilogue, memory, patches, rule, winograd};
     with_list!(compile, (Portable, Portable, [inline(never)]));
 }
 use portable::TABLE as PORTABLE;
@@ -240,7 +244,7 @@ use portable::TABLE as PORTABLE;
 #[cfg(target_arch = "aarch64")]
 mod neon {
     use super::*;
-    use crate::kernels::{coordinates, direct, ending, epilogue, patches, rule, winograd};
+    use crate::kernels::{coordinates, direct, ending, epilogue, memory, patches, rule, winograd};
     use crate::simd::neon::Neon;
     with_list!(compile, (Neon, Neon::new(), [target_feature(enable = "neon")]));
 }
@@ -248,7 +252,7 @@ mod neon {
 #[cfg(target_arch = "x86_64")]
 mod avx2 {
     use super::*;
-    use crate::kernels::{coordinates, direct, ending, epilogue, patches, rule, winograd};
+    use crate::kernels::{coordinates, direct, ending, epilogue, memory, patches, rule, winograd};
     use crate::simd::avx2::Avx2;
     with_list!(
         compile,
@@ -259,7 +263,7 @@ mod avx2 {
 #[cfg(target_arch = "x86_64")]
 mod avx512 {
     use super::*;
-    use crate::kernels::{coordinates, direct, ending, epilogue, patches, rule, winograd};
+    use crate::kernels::{coordinates, direct, ending, epilogue, memory, patches, rule, winograd};
     use crate::simd::avx512::Avx512;
     with_list!(
         compile,

@@ -7,6 +7,7 @@ pub mod coordinates;
 pub mod direct;
 pub mod ending;
 pub mod epilogue;
+pub mod memory;
 pub mod patches;
 pub mod rule;
 pub mod winograd;

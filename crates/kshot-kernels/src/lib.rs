@@ -13,6 +13,7 @@
 //! | [`pairs_forward`], [`pairs_backward`], [`pairs_infer`] | norm, ReLU and pool over all pairs of two sets of maps |
 //! | [`CoordinateLstm`], [`CoordinateMlp`] | small networks with shared weights on each of many coordinates, and their gradients |
 //! | [`UpdateRule`] | a recurrent rule that moves each of many coordinates by its own gradient, and its gradients |
+//! | [`MemoryNetwork`] | an LSTM with a memory that it reads by similarity, over whole sequences, and its gradients |
 //! | [`tangent_forward`], [`tangent_backward`] | directional derivative and its gradients: Hessian-vector products |
 //!
 //! ```
@@ -69,6 +70,7 @@ mod forward;
 mod inference;
 mod join;
 mod kernels;
+mod memory;
 mod pairs;
 mod parameters;
 mod patches;
@@ -90,6 +92,7 @@ pub use engine::{Algorithm, with_algorithm};
 pub use forward::{forward, forward_new};
 pub use inference::{Inference, InferenceBlock, infer, infer_new};
 pub use join::{JoinShape, join_backward, join_forward};
+pub use memory::{MemoryGradients, MemoryNetwork, MemoryTape};
 pub use pairs::{PairsGradients, PairsSaved, PairsShape, pairs_backward, pairs_forward, pairs_infer};
 pub use rule::{RuleGradients, RuleInputs, RuleState, UpdateRule};
 pub use saved::Saved;

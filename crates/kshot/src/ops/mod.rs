@@ -9,4 +9,5 @@ mod flex;
 mod fused;
 pub mod join;
 pub mod layered;
+pub mod memory;
 pub mod pairs;

@@ -2,6 +2,9 @@
 
 use burn::tensor::{Device, Tensor};
 
+use super::sequence::Order;
+use crate::ops::memory::MemoryForm;
+
 /// Sizes and variants.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
@@ -13,17 +16,6 @@ pub struct Sizes {
     pub sharpness_learned: bool,
     pub vector_stored: bool,
     pub order: Order,
-}
-
-/// In which order an episode is shown in training.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Order {
-    /// Support set and queries at random.
-    Mixed,
-    /// The support set at random, then the queries at random.
-    SupportFirst,
-    /// As they were drawn, class by class; the support set of an adapted task too.
-    Sampled,
 }
 
 /// Everything that goes from one step to the next, of `b` sequences side by side.
@@ -42,6 +34,18 @@ pub struct State {
 }
 
 impl Sizes {
+    /// As the operation of the tensor engine has it.
+    pub fn form(&self) -> MemoryForm {
+        MemoryForm {
+            rows: self.rows,
+            width: self.width,
+            heads: self.heads,
+            usage_decay: self.usage_decay,
+            vectors: self.vector_stored,
+            sharpened: self.sharpness_learned,
+        }
+    }
+
     /// Numbers in the keys, and in the vectors to write where they are others.
     pub fn emitted_keys(&self) -> usize {
         self.heads * self.width * if self.vector_stored { 2 } else { 1 }
