@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::inner::{Batch, Descent, Network, Order, Rates, Weights};
 use crate::learner::Learner;
 use crate::options::Options;
-use crate::reproduce::{Planned, Published, RUNNING, Row, Setup, W20S1, W20S5};
+use crate::reproduce::{ALONE, Planned, Published, Row, Setup, W20S1, W20S5};
 
 pub static SPEC: MethodSpec = MethodSpec {
     name: "anil",
@@ -44,7 +44,7 @@ pub static SPEC: MethodSpec = MethodSpec {
         strict: Setup {
             note: "The same training.",
             trainings: &[Planned::new("20-way", "strict", STEPS, &[W20S1, W20S5], 5.0).with(TUNED_20)],
-            tests: &[RUNNING],
+            tests: &[ALONE],
         },
     }],
     build,

@@ -25,7 +25,7 @@ use crate::inner::{Batch, Descent, MetaGradient, Order, Rates, Weights};
 use crate::learner::Learner;
 use crate::norm::Norm;
 use crate::options::{OptionKind, OptionSpec, Options};
-use crate::reproduce::{Planned, Published, RUNNING, Row, Setup, Test, W5S1, W5S5, W20S1, W20S5};
+use crate::reproduce::{ALONE, Planned, Published, Row, Setup, Test, W5S1, W5S5, W20S1, W20S5};
 
 pub static SPEC: MethodSpec = MethodSpec {
     name: "maml",
@@ -89,12 +89,13 @@ pub static SPEC: MethodSpec = MethodSpec {
         Preset {
             name: "strict",
             summary: "5-way under the strict protocol: official 30/20 alphabet split, no rotated test classes, no query \
-                      sees another one",
+                      sees another one: each is normalised together with the support set",
             settings: &[
                 ("data", "omniglot"),
                 ("split", "official"),
                 ("rotations", "train"),
                 ("norm", "running"),
+                ("query-norm", "support"),
                 ("way", "5"),
                 ("inner-steps", "1"),
                 ("inner-lr", "0.4"),
@@ -152,7 +153,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                     Planned::new("5-way", "strict", STEPS_5, &[W5S1, W5S5], 8.0).with(TUNED_5),
                     Planned::new("20-way", "strict", STEPS_20, &[W20S1, W20S5], 10.0).with(TUNED_20),
                 ],
-                tests: &[RUNNING],
+                tests: &[ALONE],
             },
         },
         Row {
@@ -202,7 +203,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                     Planned::new("5-way", "strict", FIRST_5, &[W5S1, W5S5], 5.0).with(TUNED_5),
                     Planned::new("20-way", "strict", FIRST_20, &[W20S1, W20S5], 6.0).with(TUNED_20),
                 ],
-                tests: &[RUNNING],
+                tests: &[ALONE],
             },
         },
     ],

@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::inner::{Batch, Descent, Order, Rates, Weights};
 use crate::learner::Learner;
 use crate::options::{OptionKind, OptionSpec};
-use crate::reproduce::{Planned, Published, RUNNING, Row, Setup, W5S1, W5S5, W20S1, W20S5};
+use crate::reproduce::{ALONE, Planned, Published, Row, Setup, W5S1, W5S5, W20S1, W20S5};
 
 pub static SPEC: MethodSpec = MethodSpec {
     name: "meta-sgd",
@@ -82,12 +82,13 @@ pub static SPEC: MethodSpec = MethodSpec {
         Preset {
             name: "strict",
             summary: "5-way under the strict protocol: official 30/20 alphabet split, no rotated test classes, no query \
-                      sees another one",
+                      sees another one: each is normalised together with the support set",
             settings: &[
                 ("data", "omniglot"),
                 ("split", "official"),
                 ("rotations", "train"),
                 ("norm", "running"),
+                ("query-norm", "support"),
                 ("way", "5"),
                 ("meta-batch", "16"),
                 ("episodes", "160000"),
@@ -123,7 +124,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 Planned::new("5-way", "strict", STEPS_5, &[W5S1, W5S5], 5.0).with(TUNED_5),
                 Planned::new("20-way", "strict", STEPS_20, &[W20S1, W20S5], 6.0).with(TUNED_20),
             ],
-            tests: &[RUNNING],
+            tests: &[ALONE],
         },
     }],
     build,

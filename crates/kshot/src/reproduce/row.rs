@@ -168,3 +168,9 @@ pub const RUNNING: Test = Test {
     norm: Norm::Running,
     query: [15; 4],
 };
+
+/// Running statistics and one query per class, for methods that look at every query in turn beside the support set.
+pub const ALONE: Test = Test {
+    norm: Norm::Running,
+    query: [1; 4],
+};
