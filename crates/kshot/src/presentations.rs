@@ -1,7 +1,7 @@
 //! Accuracy by the n-th presentation of a class: images one after the other, each to be named before its label is shown.
 //!
 //! A. Santoro, S. Bartunov, M. Botvinick, D. Wierstra, T. Lillicrap, ICML 2016, section 4.1 and table 1. An episode shows
-//! each of N classes ten times, in random order. At the first presentation of a class nothing can be known of it; the
+//! each of N classes ten times, in random order. At the first presentation of a class only elimination helps; the
 //! second shows what one example is worth.
 
 use std::time::Instant;

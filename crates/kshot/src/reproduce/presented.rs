@@ -5,8 +5,8 @@ use crate::presentations::PRESENTATIONS;
 
 /// What the numbers are.
 pub const PRESENTATIONS_NOTE: &str = "Accuracy in per cent when a class is shown for the n-th time in a sequence of 5 classes with 10 images \
-     each, in random order; the label of an image follows after its answer. At the first presentation nothing can be known \
-     of a class: 20 is chance.";
+     each, in random order; the label of an image follows after its answer. At the first presentation only \
+     elimination helps: 20 is chance, 45.7 what a perfect memory of the labels that are taken reaches.";
 
 /// The table of presentations.
 pub struct Presented {
