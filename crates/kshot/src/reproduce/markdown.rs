@@ -268,7 +268,8 @@ impl Ours {
         } else {
             queries.join("/")
         };
-        format!(", {queries} queries")
+        let word = if queries == "1" { "query" } else { "queries" };
+        format!(", {queries} {word}")
     }
 }
 
