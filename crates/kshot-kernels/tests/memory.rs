@@ -2,7 +2,8 @@
 
 mod common;
 
-use kshot_kernels::{MemoryNetwork, SimdLevel, with_simd_level};
+use common::{narrow, on_every_level};
+use kshot_kernels::MemoryNetwork;
 use proptest::prelude::*;
 
 #[derive(Clone, Copy, Debug)]
@@ -162,16 +163,6 @@ fn plain(sizes: &Sizes, numbers: &Numbers) -> Vec<f64> {
         }
     }
     outputs
-}
-
-fn narrow(values: &[f64]) -> Vec<f32> {
-    values.iter().map(|v| *v as f32).collect()
-}
-
-fn on_every_level(mut body: impl FnMut(SimdLevel)) {
-    for level in common::levels() {
-        with_simd_level(level, || body(level)).unwrap();
-    }
 }
 
 proptest! {

@@ -3,7 +3,8 @@
 
 mod common;
 
-use kshot_kernels::{RuleInputs, SimdLevel, UpdateRule, with_simd_level};
+use common::{narrow, on_every_level};
+use kshot_kernels::{RuleInputs, UpdateRule};
 use proptest::prelude::*;
 
 /// All numbers of a rule: memory, bias, both gates with their biases last.
@@ -68,10 +69,6 @@ fn plain(numbers: &Numbers, theta: &[f64], steps: &[Told]) -> Vec<f64> {
     (0..n).map(one).collect()
 }
 
-fn narrow(values: &[f64]) -> Vec<f32> {
-    values.iter().map(|v| *v as f32).collect()
-}
-
 fn with_rule<R>(numbers: &Numbers, then: impl FnOnce(&UpdateRule<'_>) -> R) -> R {
     let units = numbers.units;
     let (weight, bias) = (narrow(&numbers.weight), narrow(&numbers.bias));
@@ -117,12 +114,6 @@ fn case(units: usize, n: usize, steps: usize, mut seed: u64) -> (Numbers, Vec<f6
     });
     let told = told.collect();
     (numbers, theta, told)
-}
-
-fn on_every_level(mut body: impl FnMut(SimdLevel)) {
-    for level in common::levels() {
-        with_simd_level(level, || body(level)).unwrap();
-    }
 }
 
 proptest! {

@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use kshot_kernels::plain::{self, PlainForward};
-use kshot_kernels::{Activation, BlockShape, Gradients, Saved, SimdLevel};
+use kshot_kernels::{Activation, BlockShape, Gradients, Saved, SimdLevel, with_simd_level};
 use proptest::prelude::*;
 
 /// Shapes with every combination of parts, sizes up to the given ones (exclusive). A norm has six values at least: over
@@ -189,4 +189,16 @@ pub fn block(images: usize, side: usize, c_in: usize, c_out: usize) -> BlockShap
         groups: 1,
         activation: Activation::Relu,
     }
+}
+
+/// Runs `body` with each instruction set that the machine has.
+pub fn on_every_level(mut body: impl FnMut(SimdLevel)) {
+    for level in levels() {
+        with_simd_level(level, || body(level)).unwrap();
+    }
+}
+
+/// The same numbers in single precision.
+pub fn narrow(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|v| *v as f32).collect()
 }
