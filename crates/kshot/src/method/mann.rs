@@ -170,12 +170,12 @@ pub static SPEC: MethodSpec = MethodSpec {
         paper: Setup {
             note: "Sequences of 2 to 5 classes, a learned factor of the cosines, two sequences per update, a cosine schedule and \
                    averaged weights. K-shot: the support set as the sequence, a query after it.",
-            trainings: &[Planned::new("", "paper", &[], &[W5S1, W5S5], 45.0).with(TUNED)],
+            trainings: &[Planned::new("", "paper", &[], &[W5S1, W5S5], 68.0).with(TUNED)],
             tests: &[RUNNING],
         },
         strict: Setup {
             note: "The same training.",
-            trainings: &[Planned::new("", "strict", AS_IN_THE_PAPER, &[W5S1, W5S5], 45.0).with(TUNED)],
+            trainings: &[Planned::new("", "strict", AS_IN_THE_PAPER, &[W5S1, W5S5], 68.0).with(TUNED)],
             tests: &[RUNNING],
         },
     }],
