@@ -6,36 +6,12 @@
 
 mod machine;
 
-use std::time::{Duration, Instant};
-
 use kshot_kernels::SimdLevel;
+use machine::clock::{Moment, median};
 use machine::step::Encoder;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Wall time and processor time.
-#[derive(Clone, Copy)]
-struct Moment(Instant, Duration);
-
-impl Moment {
-    fn now() -> Self {
-        Self(Instant::now(), cpu_time::ProcessTime::now().as_duration())
-    }
-
-    fn elapsed(self) -> [f64; 2] {
-        let cpu = cpu_time::ProcessTime::now().as_duration() - self.1;
-        [self.0.elapsed().as_secs_f64(), cpu.as_secs_f64()]
-    }
-}
-
-fn median(samples: &[[f64; 2]]) -> [f64; 2] {
-    [0, 1].map(|k: usize| {
-        let mut of: Vec<f64> = samples.iter().map(|sample| sample[k]).collect();
-        of.sort_by(f64::total_cmp);
-        of[of.len() / 2]
-    })
-}
 
 fn main() {
     let numbers: Vec<usize> = std::env::args()

@@ -36,7 +36,8 @@
 //!
 //! - **Same bits on any number of threads.** The batch is cut into chunks by its shape alone, and sums over chunks are
 //!   taken in their order. Another instruction set may round differently.
-//! - **NaN propagates** through activation and pool as through the plain formulas; a window with a NaN gives NaN. Of equal
+//! - **NaN propagates** through activation and pool as through the plain formulas; a window with a NaN gives NaN. Winograd's convolution
+//!   makes NaN of the whole tile that sees a NaN or an infinity (with a norm the channel is lost either way); other images don't change. Of equal
 //!   values in a window the first wins, and its gradient goes there.
 //! - **Any valid shape is right**, whatever its sizes; the fast paths are for channel counts that are multiples of 16.
 //! - Work runs on the `rayon` pool of the caller.
@@ -57,7 +58,8 @@
 //! - [`Inference`] takes a few images at a time through all blocks, so that what lies between them stays in the cache; each block
 //!   writes into the next one's border. The norm's scale is within the prepared weight.
 //! - A direct convolution ends in its registers: pool, norm and activation follow before anything is stored.
-//! - Large scratch memory is kept for later calls, up to 512 MiB ([`release_memory`] gives it back).
+//! - Large scratch memory is kept for later calls by the whole process, up to 512 MiB ([`release_memory`] gives it back): threads of a
+//!   pool come and go, and pages that the system hands out anew must be cleared first.
 //!
 //! [`plain`] is the same block in plain `f64`, which everything here is tested against.
 

@@ -161,6 +161,52 @@ fn an_image_becomes_the_same_bits_alone_and_in_any_company() {
 }
 
 #[test]
+fn what_is_not_a_number_spoils_its_own_image_alone() {
+    for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for activation in 0..3 {
+            let forms = [
+                (16, true, true, true, activation),
+                (32, true, true, false, activation),
+                (16, true, true, true, 1),
+            ];
+            let mut chain = Chain::new(3, (12, 12), 16, &forms, 3);
+            let image = chain.x.0.len() / 3;
+            let sound = chain.inference().run(&chain.x.0);
+            chain.x.0[image + 40] = special;
+            chain.x.1[image + 40] = f64::from(special);
+            let expected = chain.plain();
+            let answer = expected.len() / 3;
+            for level in levels() {
+                for algorithm in [Algorithm::Direct, Algorithm::Winograd] {
+                    let run = || with_algorithm(algorithm, || chain.inference().run(&chain.x.0));
+                    let found = with_simd_level(level, run).unwrap();
+                    for (k, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                        let (name, found) = (
+                            format!("{level:?} {algorithm:?} {special} {k}"),
+                            f64::from(*found),
+                        );
+                        if k / answer == 1 {
+                            // Winograd's convolution makes NaN of more pixels, and never a number of what isn't one.
+                            let lost =
+                                found.is_nan() && (expected.is_nan() || algorithm == Algorithm::Winograd);
+                            assert!(
+                                lost || found == *expected || (found - expected).abs() < 1e-3,
+                                "{name}"
+                            );
+                        } else {
+                            assert!(
+                                (found - f64::from(sound[k])).abs() < 1e-3,
+                                "{name}: another image"
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn no_images_are_no_answers() {
     assert!(encoder(1, 16, 1).inference().run(&[]).is_empty());
 }

@@ -157,6 +157,35 @@ impl Memory {
     }
 }
 
+/// Time on the wall and of the processor, which other programs on the machine disturb much less.
+pub mod clock {
+    use std::time::{Duration, Instant};
+
+    /// Wall time and processor time over all threads.
+    #[derive(Clone, Copy)]
+    pub struct Moment(Instant, Duration);
+
+    impl Moment {
+        pub fn now() -> Self {
+            Self(Instant::now(), cpu_time::ProcessTime::now().as_duration())
+        }
+
+        /// Seconds of both since then.
+        pub fn elapsed(self) -> [f64; 2] {
+            let cpu = cpu_time::ProcessTime::now().as_duration() - self.1;
+            [self.0.elapsed().as_secs_f64(), cpu.as_secs_f64()]
+        }
+    }
+
+    pub fn median(samples: &[[f64; 2]]) -> [f64; 2] {
+        [0, 1].map(|k: usize| {
+            let mut of: Vec<f64> = samples.iter().map(|sample| sample[k]).collect();
+            of.sort_by(f64::total_cmp);
+            of[of.len() / 2]
+        })
+    }
+}
+
 /// Four blocks of 64 channels on 28×28 images of one channel, and all that a step through them needs.
 pub mod step {
     use kshot_kernels::{Activation, BlockShape, Inference, InferenceBlock};
