@@ -8,6 +8,8 @@
 
 #[path = "common/golden.rs"]
 mod golden;
+#[path = "common/skipped.rs"]
+mod skipped;
 
 use golden::{IMAGE, TASK, assert_close, resolve};
 use kshot::device::{self, DEVICES};
@@ -15,6 +17,7 @@ use kshot::episode::Episode;
 use kshot::learner::{Learner, logits_on_host};
 use kshot::model;
 use kshot::norm::Norm;
+use skipped::skipped;
 
 /// What is compared: settings of learners whose blocks have every form.
 const LEARNERS: &[&[(&str, &str)]] = &[
@@ -38,13 +41,13 @@ fn others() -> Vec<&'static str> {
         .filter(|name| match device::find(name) {
             Ok(_) => true,
             Err(error) => {
-                println!("skipped: {error}");
+                skipped(&error.to_string());
                 false
             }
         })
         .collect();
     if found.is_empty() {
-        println!("skipped: no device beside the CPU; build with --features vulkan");
+        skipped("no device beside the CPU; build with --features vulkan");
     }
     found
 }
