@@ -3,15 +3,20 @@
 //! A [`ClassStore`] is one SQLite file ([`sqlite::SqliteStore`]) or a database of a PostgreSQL server
 //! (feature `postgres`), behind one trait. A [`Library`] is a store and a classifier in step with it:
 //!
-//! ```no_run
-//! # fn main() -> Result<(), kshot_store::StoreError> {
+//! ```
 //! use kshot::{classifier::Head, trained::Trained};
-//! use kshot_store::{Library, open_or_create};
+//! use kshot_store::{Library, open, open_or_create};
 //!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # std::env::set_current_dir(&folder)?;
+//! # image::GrayImage::from_fn(40, 40, |x, y| image::Luma([if x == y { 0 } else { 255 }])).save("a1.png")?;
 //! let model = Trained::find("glyphs-conv4")?;
 //! let mut library = Library::with_model(open_or_create("letters.kshot")?, model, Head::Model)?;
-//! library.add("alpha", vec![("a1.png".to_owned(), std::fs::read("a1.png").unwrap_or_default())])?;
-//! println!("{} classes", library.classifier().classes().len());
+//! library.add("alpha", vec![("a1.png".to_owned(), std::fs::read("a1.png")?)])?;
+//! drop(library);
+//! let library = Library::open(open("letters.kshot")?, Head::Model)?;
+//! assert_eq!(library.classifier().classes().len(), 1);
 //! # Ok(())
 //! # }
 //! ```

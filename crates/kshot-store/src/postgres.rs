@@ -22,7 +22,7 @@ use postgres::{Client, GenericClient, IsolationLevel, Transaction};
 use crate::error::StoreError;
 use crate::store::{
     Change, ClassStore, Contents, NewExample, Quotas, StoredClass, StoredExample, StoredModel, Usage,
-    Watcher, from_bytes, to_bytes,
+    Watcher, from_bytes, picture_of, to_bytes, whole,
 };
 use address::Address;
 use connection::Connection;
@@ -30,6 +30,11 @@ use listener::Listener;
 
 /// What changes are announced under.
 const CHANNEL: &str = "kshot";
+
+const PUT_MODEL: &str = "INSERT INTO kshot.model VALUES (1, $1, $2, $3)
+                         ON CONFLICT (only_one) DO UPDATE SET id = $1, name = $2, bytes = $3";
+const INSERT_CLASS: &str = "INSERT INTO kshot.classes (name, created) VALUES ($1, $2) RETURNING id";
+const INSERT_PICTURE: &str = "INSERT INTO kshot.pictures (example_id, bytes) VALUES ($1, $2)";
 
 /// A store in a PostgreSQL database.
 pub struct PostgresStore {
@@ -166,10 +171,8 @@ impl ClassStore for PostgresStore {
     fn set_model(&self, model: &StoredModel, embeddings: &[(i64, Arc<[f32]>)]) -> Result<Change, StoreError> {
         let failed = |error: postgres::Error| self.failed(&error);
         let (change, ()) = self.write(|transaction| {
-            let put = "INSERT INTO kshot.model VALUES (1, $1, $2, $3)
-                       ON CONFLICT (only_one) DO UPDATE SET id = $1, name = $2, bytes = $3";
             transaction
-                .execute(put, &[&model.id, &model.name, &model.bytes])
+                .execute(PUT_MODEL, &[&model.id, &model.name, &model.bytes])
                 .map_err(failed)?;
             let update = transaction
                 .prepare("UPDATE kshot.examples SET embedding = $2 WHERE id = $1")
@@ -207,6 +210,9 @@ impl ClassStore for PostgresStore {
                 .start()
                 .map_err(failed)?;
             let change = change(&mut transaction).map_err(failed)?;
+            let model = transaction
+                .query_opt("SELECT id FROM kshot.model", &[])
+                .map_err(failed)?;
             let rows = transaction
                 .query("SELECT id, name, created FROM kshot.classes", &[])
                 .map_err(failed)?;
@@ -244,9 +250,25 @@ impl ClassStore for PostgresStore {
             }
             Ok(Contents {
                 change,
+                model: model.map(|row| row.get(0)),
                 classes: classes.into_values().collect(),
             })
         })
+    }
+
+    fn add_class(&self, class: &str) -> Result<Change, StoreError> {
+        let failed = |error: postgres::Error| self.failed(&error);
+        let (change, ()) = self.write(|transaction| {
+            if class_id(transaction, class).map_err(failed)?.is_some() {
+                return Err(self.class_problem(format!("class `{class}` is there already")));
+            }
+            transaction
+                .query_one(INSERT_CLASS, &[&class, &now()])
+                .map_err(failed)?;
+            let quotas = quotas(transaction).map_err(failed)?;
+            quotas.check(self.place(), class, 0, usage(transaction).map_err(failed)?)
+        })?;
+        Ok(change)
     }
 
     fn add(
@@ -282,13 +304,10 @@ impl ClassStore for PostgresStore {
             let quotas = quotas(transaction).map_err(failed)?;
             let id = match class_id(transaction, class).map_err(failed)? {
                 Some(id) => id,
-                None => {
-                    let insert = "INSERT INTO kshot.classes (name, created) VALUES ($1, $2) RETURNING id";
-                    transaction
-                        .query_one(insert, &[&class, &now])
-                        .map_err(failed)?
-                        .get(0)
-                }
+                None => transaction
+                    .query_one(INSERT_CLASS, &[&class, &now])
+                    .map_err(failed)?
+                    .get(0),
             };
             let insert = transaction
                 .prepare(
@@ -296,9 +315,7 @@ impl ClassStore for PostgresStore {
                      VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (class_id, hash) DO NOTHING RETURNING id",
                 )
                 .map_err(failed)?;
-            let insert_picture = transaction
-                .prepare("INSERT INTO kshot.pictures (example_id, bytes) VALUES ($1, $2)")
-                .map_err(failed)?;
+            let insert_picture = transaction.prepare(INSERT_PICTURE).map_err(failed)?;
             let mut added = Vec::with_capacity(examples.len());
             for example in examples {
                 let vector = to_bytes(&example.embedding);
@@ -372,10 +389,52 @@ impl ClassStore for PostgresStore {
             {
                 return Err(self.class_problem(format!("class `{class}` has no example {hash}")));
             }
-            let delete = "DELETE FROM kshot.classes WHERE id = $1
-                          AND NOT EXISTS (SELECT 1 FROM kshot.examples WHERE class_id = $1)";
-            transaction.execute(delete, &[&id]).map_err(failed)?;
             Ok(())
+        })?;
+        Ok(change)
+    }
+
+    fn replace(&self, with: &dyn ClassStore) -> Result<Change, StoreError> {
+        let failed = |error: postgres::Error| self.failed(&error);
+        let (model, contents) = whole(with, |_| None, Ok)?;
+        let (change, ()) = self.write(|transaction| {
+            transaction
+                .execute("DELETE FROM kshot.classes", &[])
+                .map_err(failed)?;
+            transaction
+                .execute(PUT_MODEL, &[&model.id, &model.name, &model.bytes])
+                .map_err(failed)?;
+            let insert = transaction
+                .prepare(
+                    "INSERT INTO kshot.examples (class_id, name, hash, size, embedding, added)
+                     VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+                )
+                .map_err(failed)?;
+            let insert_picture = transaction.prepare(INSERT_PICTURE).map_err(failed)?;
+            for class in &contents.classes {
+                let row = transaction.query_one(INSERT_CLASS, &[&class.name, &class.created]);
+                let id: i64 = row.map_err(failed)?.get(0);
+                for example in &class.examples {
+                    let picture = picture_of(with, &class.name, example.hash, &example.name)?;
+                    let vector = to_bytes(&example.embedding);
+                    let (size, hash) = (picture.len() as i64, &example.hash.0[..]);
+                    let row = transaction
+                        .query_one(
+                            &insert,
+                            &[&id, &example.name, &hash, &size, &vector, &example.added],
+                        )
+                        .map_err(failed)?;
+                    let number: i64 = row.get(0);
+                    transaction
+                        .execute(&insert_picture, &[&number, &picture])
+                        .map_err(failed)?;
+                }
+            }
+            let quotas = quotas(transaction).map_err(failed)?;
+            let usage = usage(transaction).map_err(failed)?;
+            contents.classes.iter().try_for_each(|class| {
+                quotas.check(self.place(), &class.name, class.examples.len() as u64, usage)
+            })
         })?;
         Ok(change)
     }

@@ -16,8 +16,11 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, Transactio
 use crate::error::StoreError;
 use crate::store::{
     Change, ClassStore, Contents, NewExample, Quotas, StoredClass, StoredExample, StoredModel, Usage,
-    from_bytes, to_bytes,
+    from_bytes, picture_of, to_bytes, whole,
 };
+
+const PUT_MODEL: &str = "INSERT INTO model VALUES (1, ?1, ?2, ?3)
+                         ON CONFLICT (only) DO UPDATE SET id = ?1, name = ?2, bytes = ?3";
 
 /// How long a writer waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -97,6 +100,28 @@ impl SqliteStore {
         })
     }
 
+    /// As [`SqliteStore::open`], of a file that comes from a stranger: its tables must be a store's own, without a view or
+    /// a trigger beside them, and nothing in it may be damaged.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`], and [`StoreError::Unusable`] that says what is wrong.
+    pub fn open_received(path: &Path) -> Result<Self, StoreError> {
+        let store = Self::open(path)?;
+        let wrong = {
+            let connection = store.connection();
+            schema::wrong(&connection).map_err(|error| store.failed(error))?
+        };
+        match wrong {
+            None => Ok(store),
+            Some(what) => Err(StoreError::Unusable {
+                place: store.place,
+                problem: format!(
+                    "not a store, or a damaged one ({what}); give the file that `kshot enroll` made"
+                ),
+            }),
+        }
+    }
+
     fn connection(&self) -> MutexGuard<'_, Connection> {
         // A panic in between has rolled its transaction back.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
@@ -172,10 +197,8 @@ impl ClassStore for SqliteStore {
     fn set_model(&self, model: &StoredModel, embeddings: &[(i64, Arc<[f32]>)]) -> Result<Change, StoreError> {
         let failed = |error| self.failed(error);
         let (change, ()) = self.write(|transaction| {
-            let put = "INSERT INTO model VALUES (1, ?1, ?2, ?3)
-                       ON CONFLICT (only) DO UPDATE SET id = ?1, name = ?2, bytes = ?3";
             transaction
-                .execute(put, params![model.id, model.name, model.bytes])
+                .execute(PUT_MODEL, params![model.id, model.name, model.bytes])
                 .map_err(failed)?;
             let mut update = transaction
                 .prepare("UPDATE examples SET embedding = ?2 WHERE id = ?1")
@@ -206,6 +229,10 @@ impl ClassStore for SqliteStore {
         // One transaction: one moment.
         let transaction = connection.transaction().map_err(failed)?;
         let change = change(&transaction).map_err(failed)?;
+        let model = transaction
+            .query_row("SELECT id FROM model", [], |row| row.get(0))
+            .optional()
+            .map_err(failed)?;
         let mut classes: BTreeMap<i64, StoredClass> = BTreeMap::new();
         {
             let mut select = transaction
@@ -247,8 +274,25 @@ impl ClassStore for SqliteStore {
         }
         Ok(Contents {
             change,
+            model,
             classes: classes.into_values().collect(),
         })
+    }
+
+    fn add_class(&self, class: &str) -> Result<Change, StoreError> {
+        let failed = |error| self.failed(error);
+        let (change, ()) = self.write(|transaction| {
+            if class_id(transaction, class).map_err(failed)?.is_some() {
+                return Err(self.class_problem(format!("class `{class}` is there already")));
+            }
+            let insert = "INSERT INTO classes (name, created) VALUES (?1, ?2)";
+            transaction
+                .execute(insert, params![class, now()])
+                .map_err(failed)?;
+            let quotas = quotas(transaction).map_err(failed)?;
+            quotas.check(&self.place, class, 0, usage(transaction).map_err(failed)?)
+        })?;
+        Ok(change)
     }
 
     fn add(
@@ -362,10 +406,42 @@ impl ClassStore for SqliteStore {
             if transaction.execute(delete, params![id, hash.0]).map_err(failed)? == 0 {
                 return Err(self.class_problem(format!("class `{class}` has no example {hash}")));
             }
-            let delete = "DELETE FROM classes WHERE id = ?1
-                          AND NOT EXISTS (SELECT 1 FROM examples WHERE class_id = ?1)";
-            transaction.execute(delete, [id]).map_err(failed)?;
             Ok(())
+        })?;
+        Ok(change)
+    }
+
+    fn replace(&self, with: &dyn ClassStore) -> Result<Change, StoreError> {
+        let failed = |error| self.failed(error);
+        let (model, contents) = whole(with, |_| None, Ok)?;
+        let (change, ()) = self.write(|transaction| {
+            transaction.execute("DELETE FROM classes", []).map_err(failed)?;
+            transaction
+                .execute(PUT_MODEL, params![model.id, model.name, model.bytes])
+                .map_err(failed)?;
+            let insert_class = "INSERT INTO classes (name, created) VALUES (?1, ?2)";
+            let mut insert_class = transaction.prepare(insert_class).map_err(failed)?;
+            let insert = "INSERT INTO examples (class_id, name, hash, size, embedding, added) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+            let mut insert = transaction.prepare(insert).map_err(failed)?;
+            let insert_picture = "INSERT INTO pictures (example_id, bytes) VALUES (?1, ?2)";
+            let mut insert_picture = transaction.prepare(insert_picture).map_err(failed)?;
+            for class in &contents.classes {
+                let id = insert_class.insert(params![class.name, class.created]).map_err(failed)?;
+                for example in &class.examples {
+                    let picture = picture_of(with, &class.name, example.hash, &example.name)?;
+                    let vector = to_bytes(&example.embedding);
+                    let size = picture.len() as i64;
+                    let values = params![id, example.name, example.hash.0, size, vector, example.added];
+                    let number = insert.insert(values).map_err(failed)?;
+                    insert_picture.execute(params![number, picture]).map_err(failed)?;
+                }
+            }
+            let quotas = quotas(transaction).map_err(failed)?;
+            let usage = usage(transaction).map_err(failed)?;
+            contents
+                .classes
+                .iter()
+                .try_for_each(|class| quotas.check(&self.place, &class.name, class.examples.len() as u64, usage))
         })?;
         Ok(change)
     }

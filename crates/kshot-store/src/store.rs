@@ -46,8 +46,13 @@ pub trait ClassStore: Send + Sync {
     /// [`StoreError::Unusable`] for damage, [`StoreError::Database`].
     fn contents(&self) -> Result<Contents, StoreError>;
 
-    /// Adds examples to a class, which comes into being with its first one. Pictures that it has already are left as
-    /// they are.
+    /// Makes a class without examples.
+    ///
+    /// # Errors
+    /// [`StoreError::Class`] for a name that is taken, [`StoreError::Quota`], and [`StoreError::Database`].
+    fn add_class(&self, class: &str) -> Result<Change, StoreError>;
+
+    /// Adds examples to a class, which is made where there is none. Pictures that it has already are left as they are.
     ///
     /// # Errors
     /// [`StoreError::OtherModel`] if the embeddings are not by the store's model (`model_id`), [`StoreError::Quota`], and
@@ -71,11 +76,19 @@ pub trait ClassStore: Send + Sync {
     /// [`StoreError::Class`] for a class that isn't there, [`StoreError::Database`].
     fn remove_class(&self, class: &str) -> Result<Change, StoreError>;
 
-    /// Removes an example, and its class with the last one.
+    /// Removes an example; its class stays, be it without any.
     ///
     /// # Errors
     /// [`StoreError::Class`] for one that isn't there, [`StoreError::Database`].
     fn remove_example(&self, class: &str, hash: ContentHash) -> Result<Change, StoreError>;
+
+    /// Makes it hold what another store holds, and nothing else: model, classes, examples and pictures, under numbers of
+    /// its own. The quotas stay. Pictures are read one at a time.
+    ///
+    /// # Errors
+    /// What the other store says; [`StoreError::NoModel`] for one without a model, [`StoreError::Unusable`] for one that
+    /// lacks a picture, [`StoreError::Quota`], and [`StoreError::Database`].
+    fn replace(&self, with: &dyn ClassStore) -> Result<Change, StoreError>;
 
     /// The picture file of an example as it was added.
     ///
@@ -155,7 +168,9 @@ pub struct NewExample {
 pub struct Contents {
     /// The change number that this is.
     pub change: u64,
-    /// The classes, in no promised order.
+    /// The model whose embeddings these are: [`StoredModel::id`].
+    pub model: Option<String>,
+    /// The classes, in the order in which they came into being.
     pub classes: Vec<StoredClass>,
 }
 
@@ -166,7 +181,7 @@ pub struct StoredClass {
     pub name: String,
     /// When it came into being, seconds since 1970.
     pub created: i64,
-    /// Its examples, in the order in which they came.
+    /// Its examples, in the order in which they came; it may have none.
     pub examples: Vec<StoredExample>,
 }
 
@@ -289,6 +304,55 @@ fn without_postgres() -> StoreError {
         place: "the PostgreSQL store".to_owned(),
         problem: "this kshot was built without PostgreSQL; build it with --features postgres".to_owned(),
     }
+}
+
+/// How often a store is read again that others change meanwhile.
+const TRIES: u32 = 8;
+
+/// What a store holds, and the model whose embeddings these are; `known` gives the model where it is at hand.
+///
+/// # Errors
+/// What the store says, and [`StoreError::NoModel`].
+pub(crate) fn whole<M>(
+    store: &dyn ClassStore,
+    known: impl Fn(&str) -> Option<M>,
+    read: impl Fn(StoredModel) -> Result<M, StoreError>,
+) -> Result<(M, Contents), StoreError> {
+    // Another process may put in another model between the two calls.
+    for _ in 0..TRIES {
+        let contents = store.contents()?;
+        let Some(id) = &contents.model else {
+            return Err(StoreError::NoModel {
+                place: store.place().to_owned(),
+            });
+        };
+        if let Some(model) = known(id) {
+            return Ok((model, contents));
+        }
+        if let Some(model) = store.model()?.filter(|model| model.id == *id) {
+            return Ok((read(model)?, contents));
+        }
+    }
+    Err(StoreError::Database {
+        place: store.place().to_owned(),
+        problem: "its model is replaced again and again; try later".to_owned(),
+    })
+}
+
+/// The picture file of an example that is in the store's contents.
+///
+/// # Errors
+/// What the store says, and [`StoreError::Unusable`] where it is gone.
+pub(crate) fn picture_of(
+    store: &dyn ClassStore,
+    class: &str,
+    hash: ContentHash,
+    name: &str,
+) -> Result<Vec<u8>, StoreError> {
+    store.picture(class, hash)?.ok_or_else(|| StoreError::Unusable {
+        place: store.place().to_owned(),
+        problem: format!("the picture of example `{name}` of class `{class}` is gone; remove the example"),
+    })
 }
 
 /// Little-endian bytes of a vector.

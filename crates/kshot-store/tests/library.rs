@@ -4,7 +4,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{files, png, untrained};
+use common::{files, new_example, png, untrained};
 use kshot::classifier::{Added, Head, Unknown};
 use kshot_store::{Library, StoreError, open, open_or_create};
 
@@ -140,4 +140,74 @@ fn a_store_without_a_model_says_so() {
         .err()
         .unwrap();
     assert!(matches!(error, StoreError::NoModel { .. }), "{error}");
+}
+
+#[test]
+fn a_class_without_examples_is_kept_and_every_holder_knows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("s").display().to_string();
+    let mut first = library(&place, "prototypical");
+    let mut second = Library::open(open(&place).unwrap(), Head::Model).unwrap();
+    let empty = |library: &Library| library.empty_classes().iter().cloned().collect::<Vec<_>>();
+    first.add_class("bar3").unwrap();
+    assert!(first.add_class("bar3").is_err() && first.add_class("a\u{7}").is_err());
+    first.add_class("bar4").unwrap();
+    first.rename_class("bar4", "last").unwrap();
+    assert!(second.refresh().unwrap());
+    assert_eq!(empty(&second), ["bar3", "last"]);
+    second.add("bar3", files(3)).unwrap();
+    second.remove_class("last").unwrap();
+    assert!(empty(&second).is_empty());
+    for hash in hashes(&second, "bar0") {
+        second.remove_example("bar0", hash).unwrap();
+    }
+    assert_eq!(empty(&second), ["bar0"]);
+    first.refresh().unwrap();
+    assert_eq!((empty(&first), first.change()), (empty(&second), second.change()));
+    assert_eq!(first.classifier().classes().len(), 3);
+    let fresh = Library::open(open(&place).unwrap(), Head::Model).unwrap();
+    assert_eq!(empty(&fresh), ["bar0"]);
+    assert_eq!(labels(&fresh), labels(&second));
+}
+
+fn hashes(library: &Library, class: &str) -> Vec<kshot::classifier::ContentHash> {
+    let class = library.classifier().class(class).unwrap();
+    class.examples().iter().map(|example| example.hash()).collect()
+}
+
+#[test]
+fn a_library_becomes_a_copy_of_another_model_and_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    let mut first = library(&place("a"), "prototypical");
+    first.set_unknown(Unknown::Never).unwrap();
+    let mut second = Library::open(open(&place("a")).unwrap(), Head::Model).unwrap();
+    let store = open_or_create(&place("b")).unwrap();
+    let mut other = Library::with_model(store, untrained("prototypical", 2), Head::Model).unwrap();
+    other.add("bar0", files(0)).unwrap();
+    other.add("bar2", files(2)).unwrap();
+    other.add_class("none").unwrap();
+    first.replace(&other).unwrap();
+    assert_eq!(first.classifier().unknown(), Unknown::Never);
+    assert_eq!(first.change(), first.store().change().unwrap());
+    assert!(second.refresh().unwrap());
+    for library in [&first, &second] {
+        assert_eq!(library.classifier().model().id(), other.classifier().model().id());
+        assert_eq!(library.empty_classes(), other.empty_classes());
+        assert_eq!(library.classifier().n_examples(), 6);
+    }
+    second.add("bar1", files(1)).unwrap();
+    assert!(first.refresh().unwrap());
+}
+
+#[test]
+fn embeddings_that_the_model_cannot_have_made_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("s").display().to_string();
+    drop(library(&place, "prototypical"));
+    let store = open(&place).unwrap();
+    let id = store.model().unwrap().unwrap().id;
+    store.add(&id, "short", &[new_example(1)]).unwrap();
+    let error = Library::open(store, Head::Model).err().unwrap().to_string();
+    assert!(error.contains("`short` has 2 features"), "{error}");
 }

@@ -101,7 +101,8 @@ fn classes_are_renamed_and_removed() {
         second.remove_example("c", ContentHash([1; 16])).unwrap();
         assert_eq!(names(first), ["b", "c"]);
         second.remove_example("c", ContentHash([2; 16])).unwrap();
-        assert_eq!(names(first), ["b"]);
+        assert_eq!(names(first), ["b", "c"]);
+        second.remove_class("c").unwrap();
         second.remove_class("b").unwrap();
         assert_eq!(first.usage().unwrap(), Usage::default());
         for error in [
@@ -111,6 +112,102 @@ fn classes_are_renamed_and_removed() {
         ] {
             assert!(matches!(error, StoreError::Class { .. }), "{error}");
         }
+    });
+}
+
+#[test]
+fn a_class_without_examples_is_a_class() {
+    on_all(|first, second| {
+        let change = first.add_class("b").unwrap();
+        assert!(change.after > change.before);
+        assert_eq!(second.change().unwrap(), change.after);
+        let error = second.add_class("b").unwrap_err();
+        assert!(matches!(error, StoreError::Class { .. }), "{error}");
+        second.add_class("a").unwrap();
+        first.rename_class("b", "c").unwrap();
+        let listed: Vec<_> = second.contents().unwrap().classes;
+        // In the order in which they were made.
+        assert_eq!((listed[0].name.as_str(), listed[1].name.as_str()), ("c", "a"));
+        assert!(listed.iter().all(|class| class.examples.is_empty()));
+        first.add("m", "c", &[new_example(1)]).unwrap();
+        assert_eq!(names(second), ["a", "c"]);
+        first.remove_class("a").unwrap();
+        first
+            .set_quotas(Quotas {
+                classes: 1,
+                ..Quotas::default()
+            })
+            .unwrap();
+        let error = second.add_class("d").unwrap_err();
+        assert!(matches!(error, StoreError::Quota { .. }), "{error}");
+        assert_eq!(names(second), ["c"]);
+    });
+}
+
+#[test]
+fn a_store_becomes_a_copy_of_another_or_stays_as_it_was() {
+    on_all(|first, second| {
+        first.add("m", "a", &[new_example(1), new_example(2)]).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("other");
+        let other = kshot_store::open_or_create(&path.display().to_string()).unwrap();
+        let refused = |why: &str| {
+            let before = second.change().unwrap();
+            let error = first.replace(other.as_ref()).unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+            assert_eq!(second.change().unwrap(), before);
+            assert_eq!(second.model().unwrap().unwrap().id, "m");
+            assert_eq!(names(second), ["a"]);
+            assert_eq!(
+                second.picture("a", ContentHash([2; 16])).unwrap(),
+                Some(vec![2; 100])
+            );
+        };
+        refused("no model");
+        other.set_model(&stored_model("other"), &[]).unwrap();
+        other.add_class("z").unwrap();
+        other
+            .add("other", "b", &[new_example(4), new_example(3)])
+            .unwrap();
+        other.add("other", "a", &[new_example(5)]).unwrap();
+        let quotas = first.quotas().unwrap();
+        first.set_quotas(Quotas { bytes: 250, ..quotas }).unwrap();
+        refused("bytes of pictures would be 300");
+        first.set_quotas(quotas).unwrap();
+        let before = second.change().unwrap();
+        let change = first.replace(other.as_ref()).unwrap();
+        assert!(change.before == before && change.after > before);
+        assert_eq!(second.change().unwrap(), change.after);
+        let (found, wanted) = (second.contents().unwrap(), other.contents().unwrap());
+        assert_eq!(found.model.as_deref(), Some("other"));
+        assert_eq!(second.model().unwrap(), Some(stored_model("other")));
+        assert_eq!(found.classes.len(), 3);
+        for (found, wanted) in found.classes.iter().zip(&wanted.classes) {
+            assert_eq!((&found.name, found.created), (&wanted.name, wanted.created));
+            let told = |class: &kshot_store::StoredClass| -> Vec<_> {
+                let examples = class.examples.iter();
+                examples
+                    .map(|one| (one.name.clone(), one.hash, one.embedding.to_vec(), one.added))
+                    .collect()
+            };
+            assert_eq!(told(found), told(wanted));
+        }
+        assert_eq!(
+            second.picture("b", ContentHash([4; 16])).unwrap(),
+            Some(vec![4; 100])
+        );
+        assert_eq!(second.usage().unwrap(), other.usage().unwrap());
+        assert_eq!(second.quotas().unwrap(), quotas);
+        // What lacks a picture in the middle is refused when half of it has been taken.
+        rusqlite::Connection::open(&path)
+            .unwrap()
+            .execute("DELETE FROM pictures WHERE example_id = 2", [])
+            .unwrap();
+        let before = (second.change().unwrap(), second.usage().unwrap());
+        let error = first.replace(other.as_ref()).unwrap_err();
+        assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
+        assert_eq!((second.change().unwrap(), second.usage().unwrap()), before);
+        assert_eq!(names(second), ["a", "b", "z"]);
     });
 }
 

@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 
 use common::{new_example, stored_model};
+use kshot_store::sqlite::SqliteStore;
 use kshot_store::{StoreError, open, open_or_create};
 
 #[test]
@@ -85,4 +86,46 @@ fn a_damaged_page_gives_an_error_and_no_panic() {
         refused += usize::from(read.is_err());
     }
     assert!(refused > 3, "{refused}");
+}
+
+#[test]
+fn a_received_file_must_be_a_store_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let made = |change: &str| {
+        let _ = fs::remove_file(&path);
+        let store = open_or_create(&path.display().to_string()).unwrap();
+        store.set_model(&stored_model("m"), &[]).unwrap();
+        store.add_class("none").unwrap();
+        store.add("m", "a", &[new_example(1), new_example(2)]).unwrap();
+        drop(store);
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.execute_batch(change).unwrap();
+        drop(connection);
+        SqliteStore::open_received(&path).map(drop)
+    };
+    made("ANALYZE; VACUUM").unwrap();
+    for (change, why) in [
+        (
+            "CREATE TRIGGER t AFTER DELETE ON classes BEGIN DELETE FROM examples; END",
+            "tables",
+        ),
+        (
+            "DROP TABLE quotas; CREATE VIEW quotas AS SELECT 1, 1, 1, 1",
+            "tables",
+        ),
+        ("DROP TABLE totals", "tables"),
+        (
+            "PRAGMA foreign_keys = OFF; DELETE FROM classes WHERE name = 'a'",
+            "of nothing",
+        ),
+        (
+            "PRAGMA ignore_check_constraints = ON; UPDATE examples SET hash = x'00' WHERE id = 1",
+            "contradict",
+        ),
+    ] {
+        let error = made(change).unwrap_err();
+        assert!(matches!(error, StoreError::Unusable { .. }), "{error}");
+        assert!(error.to_string().contains(why), "{change}: {error}");
+    }
 }

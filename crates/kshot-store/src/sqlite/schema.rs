@@ -95,6 +95,32 @@ pub fn migrate(connection: &mut Connection, steps: &[&str]) -> Result<Result<(),
     }
 }
 
+/// What is wrong with a file of the newest version: tables that aren't the ones above, or damage. A file that is only opened
+/// isn't looked at so closely, which takes as long as reading all of it.
+pub fn wrong(connection: &Connection) -> Result<Option<&'static str>, rusqlite::Error> {
+    let mut right = Connection::open_in_memory()?;
+    // A fresh one has the newest version.
+    let _ = migrate(&mut right, STEPS)?;
+    if definitions(connection)? != definitions(&right)? {
+        return Ok(Some("its tables are others"));
+    }
+    let sound: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if sound != "ok" {
+        return Ok(Some("its pages contradict each other"));
+    }
+    let orphan = connection.prepare("PRAGMA foreign_key_check")?.exists([])?;
+    Ok(orphan.then_some("it has examples or pictures of nothing"))
+}
+
+/// Every table, index, trigger and view as it was defined.
+fn definitions(connection: &Connection) -> Result<Vec<[Option<String>; 4]>, rusqlite::Error> {
+    // SQLite's own statistics come and go.
+    let select = "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_stat%' ORDER BY type, name";
+    let mut select = connection.prepare(select)?;
+    let read = |row: &rusqlite::Row<'_>| Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]);
+    select.query_map([], read)?.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

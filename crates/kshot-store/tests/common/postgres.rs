@@ -1,12 +1,21 @@
 //! A PostgreSQL server on loopback, for one test program.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
+#[allow(
+    clippy::duplicate_mod,
+    reason = "the tests of the command have it beside their own"
+)]
+#[path = "../../../kshot/tests/common/skipped.rs"]
+mod skipped;
+
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use skipped::skipped;
 
 /// PostgreSQL refuses to run as root: `nobody` runs it then.
 const NOBODY: u32 = 65_534;
@@ -34,10 +43,7 @@ impl Server {
 
     /// As [`Server::start`], with settings like `ssl=on`, and what `prepare` puts into its folder of data.
     pub fn start_with(settings: &[&str], prepare: impl FnOnce(&Path)) -> Option<Self> {
-        let Some(programs) = programs() else {
-            eprintln!("skipped: PostgreSQL's server isn't installed");
-            return None;
-        };
+        let programs = programs()?;
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -80,6 +86,8 @@ impl Server {
     /// The one that the tests of this program share.
     pub fn shared() -> Option<&'static Self> {
         static SERVER: OnceLock<Option<Server>> = OnceLock::new();
+        // Each test says for itself that it is skipped.
+        programs()?;
         SERVER.get_or_init(Self::start).as_ref()
     }
 
@@ -168,13 +176,18 @@ fn is_root() -> bool {
 }
 
 /// The folder of `initdb` and `postgres`: on the path, or where Debian puts them.
+/// Where the server's programs are; `None` where they aren't installed, and a line that says so.
 fn programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let debian = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
         .flatten();
-    std::env::split_paths(&path)
+    let found = std::env::split_paths(&path)
         .chain(debian.map(|version| version.path().join("bin")))
-        .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
+        .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists());
+    if found.is_none() {
+        skipped("PostgreSQL's server isn't installed");
+    }
+    found
 }
