@@ -17,7 +17,8 @@ pub struct Budget {
 /// A share of a [`Budget`]; given back when dropped.
 #[derive(Debug)]
 pub struct Share {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+    total: usize,
 }
 
 impl Budget {
@@ -32,28 +33,41 @@ impl Budget {
 
     /// `bytes` at once, or nothing.
     pub fn take(&self, bytes: usize) -> Option<Share> {
-        let permit = self
-            .permits
-            .clone()
-            .try_acquire_many_owned(self.units(bytes))
-            .ok()?;
-        Some(Share { _permit: permit })
+        let permits = self.permits.clone();
+        self.share(permits.try_acquire_many_owned(units(bytes, self.total)).ok()?)
     }
 
     /// Waits for `bytes`; what is more than all there is waits for all there is.
     pub async fn wait(&self, bytes: usize) -> Option<Share> {
-        let permit = self
-            .permits
-            .clone()
-            .acquire_many_owned(self.units(bytes))
-            .await
-            .ok()?;
-        Some(Share { _permit: permit })
+        let permits = self.permits.clone();
+        self.share(permits.acquire_many_owned(units(bytes, self.total)).await.ok()?)
     }
 
-    fn units(&self, bytes: usize) -> u32 {
-        u32::try_from(bytes.div_ceil(UNIT).min(self.total)).unwrap_or(u32::MAX)
+    fn share(&self, permit: OwnedSemaphorePermit) -> Option<Share> {
+        let total = self.total;
+        Some(Share { permit, total })
     }
+}
+
+impl Share {
+    /// Makes it `bytes` in all, if it is less; says whether there was so much.
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let wanted = units(bytes, self.total) as usize;
+        let more = wanted.saturating_sub(self.permit.num_permits());
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        match self.permit.semaphore().clone().try_acquire_many_owned(more) {
+            Ok(permit) => {
+                self.permit.merge(permit);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+/// Permits for so many bytes; for more than there are, all.
+fn units(bytes: usize, total: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT).min(total)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -70,5 +84,19 @@ mod tests {
         assert!(budget.take(6 * UNIT).is_some());
         drop(second);
         assert!(budget.take(usize::MAX).is_some());
+    }
+
+    #[test]
+    fn a_share_grows_as_far_as_there_is_more() {
+        let budget = Budget::new(10 * UNIT);
+        let mut share = budget.take(0).unwrap();
+        assert!(share.grow(UNIT + 1) && share.grow(1));
+        let other = budget.take(8 * UNIT).unwrap();
+        assert!(!share.grow(3 * UNIT), "there is no third");
+        drop(other);
+        assert!(share.grow(3 * UNIT));
+        assert!(budget.take(8 * UNIT).is_none());
+        drop(share);
+        assert!(budget.take(10 * UNIT).is_some());
     }
 }

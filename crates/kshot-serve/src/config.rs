@@ -41,10 +41,14 @@ pub struct Limits {
     pub bodies_memory: usize,
     /// Most memory that pictures may take together while they are decoded, in bytes.
     pub pixels_memory: usize,
+    /// Most memory that large answers may take together until they are sent, in bytes.
+    pub answers_memory: usize,
     /// How long a request's head may take to arrive, and how long a connection may be idle.
     pub head_timeout: Duration,
     /// How long a request's body may take to arrive.
     pub body_timeout: Duration,
+    /// How long a client may take nothing of its answer.
+    pub write_timeout: Duration,
     /// How long requests that were accepted may take to end after the signal to stop.
     pub drain_timeout: Duration,
 }
@@ -53,7 +57,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body: 32 << 20,
-            store: 256 << 20,
+            store: 1 << 30,
             pixels: 40_000_000,
             images_per_request: 256,
             queue: 2048,
@@ -63,8 +67,10 @@ impl Default for Limits {
             connections: 1024,
             bodies_memory: 512 << 20,
             pixels_memory: 512 << 20,
+            answers_memory: 256 << 20,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(20),
         }
     }

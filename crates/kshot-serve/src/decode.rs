@@ -23,6 +23,10 @@ const PER_PIXEL: u64 = 10;
 /// Longer side of a picture that is shown, in pixels.
 pub const THUMBNAIL: u32 = 160;
 
+/// Longest picture that is shown, in bytes of its `data:` address: 4 bytes a pixel that no compression makes smaller, in
+/// base64.
+pub const LONGEST_THUMBNAIL: usize = (THUMBNAIL * THUMBNAIL * 4) as usize / 2 * 3;
+
 /// Stored pictures of more pixels are made small one after the other, whoever asks.
 const LARGE: u64 = 1 << 20;
 
@@ -96,7 +100,11 @@ fn sizes(app: &App, upload: &Upload) -> Result<Vec<u64>, Problem> {
     upload.pictures.iter().map(|one| size(one, most)).collect()
 }
 
-fn size(one: &Encoded, most: u64) -> Result<u64, Problem> {
+/// Pixels of a picture, as its head says.
+///
+/// # Errors
+/// 422 for one that can't be read, or has more than `most`.
+pub fn size(one: &Encoded, most: u64) -> Result<u64, Problem> {
     let unreadable = |error: String| {
         Problem::new(
             &NOT_A_PICTURE,

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 pub struct ClassEntry {
     /// Its name, which is its address too: `/v1/classes/{name}`.
     pub name: String,
-    /// Examples of it. A class without any is kept until the server stops.
+    /// Examples of it; a class may have none.
     pub n_examples: usize,
 }
 

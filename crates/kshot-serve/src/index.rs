@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kshot::classifier::{ContentHash, FewShotClassifier};
 use kshot_store::Contents;
 
-/// The classes, oldest first. Those without examples are here alone: a store does not keep them.
+/// The classes, oldest first, those without examples among them.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
     classes: Vec<Arc<Class>>,
@@ -24,12 +24,7 @@ pub struct Class {
 impl Index {
     /// What a store holds.
     pub fn of(contents: Contents) -> Self {
-        let mut classes = contents.classes;
-        classes.sort_by_key(|class| {
-            let first = class.examples.iter().map(|example| example.id).min();
-            (class.created, first)
-        });
-        let classes = classes.into_iter().map(|class| {
+        let classes = contents.classes.into_iter().map(|class| {
             Arc::new(Class {
                 name: class.name,
                 examples: class.examples.iter().map(|example| example.hash).collect(),
@@ -72,12 +67,7 @@ impl Index {
 
     /// Removes a class.
     pub fn remove(&mut self, name: &str) {
-        self.retain(|class| class.name != name);
-    }
-
-    /// Keeps those classes for which `keep` holds.
-    pub fn retain(&mut self, keep: impl Fn(&Class) -> bool) {
-        self.classes.retain(|class| keep(class));
+        self.classes.retain(|class| class.name != name);
     }
 
     /// Adds examples to a class, in this order, but for those that it has.
@@ -93,8 +83,8 @@ impl Index {
     }
 
     /// Makes it show what a classifier has where that differs from `before`, which it showed: what is gone goes, what others
-    /// have added comes last. A class whose examples are gone stays, without any.
-    pub fn follow(&mut self, before: &FewShotClassifier, now: &FewShotClassifier) {
+    /// have added comes last. `empty` are the classes without examples.
+    pub fn follow(&mut self, before: &FewShotClassifier, now: &FewShotClassifier, empty: &BTreeSet<String>) {
         let changed: BTreeSet<&str> = now.differences(before).into_iter().collect();
         let mut new = changed.clone();
         new.retain(|name| now.class(name).is_some());
@@ -117,5 +107,9 @@ impl Index {
                     .filter(|hash| !known.contains(hash)),
             );
         }
+        let mut new: BTreeSet<&str> = empty.iter().map(String::as_str).collect();
+        self.classes
+            .retain(|class| !class.examples.is_empty() || new.remove(class.name.as_str()));
+        new.into_iter().for_each(|name| self.push(name));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! A request passes `server.rs` (connections, timeouts), `observe.rs` (its number, log, counters), `guard.rs` (who may
 //! ask), `body.rs` and `upload.rs` (bounded bodies, pictures in them), `decode.rs` (bounded pixels), and ends in one of
-//! `api/`. Pictures of many requests are recognised together by `worker.rs`; `workspace.rs` has the classes.
+//! `api/`. Its answer passes `large.rs` (bounded memory; stores come from a file, `download.rs`) and `patience.rs` (clients
+//! that don't read). Pictures of many requests are recognised together by `worker.rs`; `workspace.rs` has the classes.
 
 mod answer;
 mod api;
@@ -11,12 +12,15 @@ mod budget;
 mod config;
 mod convert;
 mod decode;
+mod download;
 mod entries;
 mod guard;
 mod index;
+mod large;
 mod metrics;
 mod observe;
 mod page;
+mod patience;
 mod plane;
 mod problem;
 mod router;

@@ -92,18 +92,23 @@ impl Problem {
             "an error that is not the request's fault; the server's log says more",
         )
     }
-}
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    /// Its document, as JSON.
+    pub fn to_json(&self) -> Vec<u8> {
         let document = Document {
             r#type: format!("/docs#{}", self.kind.name),
             title: self.kind.title,
             status: self.kind.status,
-            detail: self.detail,
+            detail: self.detail.clone(),
         };
+        serde_json::to_vec(&document).unwrap_or_default()
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.kind.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&document).unwrap_or_default();
+        let body = self.to_json();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(

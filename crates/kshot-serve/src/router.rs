@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 
 use crate::api::{classes, classify, document, examples, health, map, samples, store};
+use crate::large::bounded;
 use crate::observe::observe;
 use crate::page;
 use crate::problem::{METHOD, NOT_FOUND, Problem};
@@ -49,6 +50,7 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(async || {
             Problem::new(&METHOD, "this address knows other methods; /docs lists them")
         })
+        .layer(middleware::from_fn_with_state(app.clone(), bounded))
         .layer(middleware::from_fn_with_state(app.clone(), origin))
         .layer(middleware::from_fn_with_state(app.clone(), observe))
         .with_state(app)

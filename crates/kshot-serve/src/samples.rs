@@ -9,6 +9,7 @@ use kshot::settings::{Layer, Settings};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::budget::Share;
 use crate::decode::data_address;
 use crate::entries::ClassEntry;
 use crate::problem::Problem;
@@ -38,6 +39,7 @@ pub fn enrol(
     workspace: &Workspace,
     n_classes: usize,
     n_examples: usize,
+    share: &mut Share,
 ) -> Result<(Vec<ClassEntry>, Vec<Unseen>), Problem> {
     let dataset = glyphs()?;
     let groups = dataset.classes(Part::Test).groups().len();
@@ -60,7 +62,7 @@ pub fn enrol(
                 })
             })
             .collect::<Result<_, Problem>>()?;
-        workspace.add_examples(&class.name, examples)?;
+        workspace.add_examples(&class.name, examples, share)?;
         for example in n_examples..n_examples + UNSEEN {
             unseen.push(Unseen {
                 label: class.name.clone(),

@@ -1,7 +1,7 @@
 //! Connections: accepting them, what they may take, and ending them in order.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,16 +12,24 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tower_service::Service;
 
+use crate::config::Limits;
+use crate::patience::Patient;
+use crate::problem::Problem;
 use crate::state::App;
 
 /// Longest head of a request, in bytes.
 const LONGEST_HEAD: usize = 32 << 10;
 /// Pause after a connection could not be accepted: file descriptors may have run out.
 const BREATH: Duration = Duration::from_millis(50);
+
+/// Connections that were sent away and are listened to until they hear of it, for so long.
+const MOST_LEAVING: usize = 64;
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -47,12 +55,7 @@ pub async fn run(app: Arc<App>, listener: TcpListener, router: Router, stop: imp
         };
         match places.clone().try_acquire_owned() {
             Ok(place) => {
-                let connection = graceful.watch(connection(
-                    stream,
-                    peer,
-                    router.clone(),
-                    app.config.limits.head_timeout,
-                ));
+                let connection = graceful.watch(connection(stream, peer, router.clone(), &app.config.limits));
                 let open = app.metrics.connections.clone();
                 open.inc();
                 tokio::spawn(async move {
@@ -63,7 +66,7 @@ pub async fn run(app: Arc<App>, listener: TcpListener, router: Router, stop: imp
                     drop(place);
                 });
             }
-            Err(_) => refuse(stream).await,
+            Err(_) => refuse(stream),
         }
     }
     drop(listener);
@@ -80,8 +83,8 @@ fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     router: Router,
-    head_timeout: Duration,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> {
+    limits: &Limits,
+) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> + use<> {
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -91,13 +94,32 @@ fn connection(
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(head_timeout)
+        .header_read_timeout(limits.head_timeout)
         .max_buf_size(LONGEST_HEAD)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(Patient::new(TokioIo::new(stream), limits.write_timeout), service)
 }
 
-/// Sends one connection too many away, without waiting for what it wants.
-async fn refuse(stream: TcpStream) {
-    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-    let _ = stream.try_write(ANSWER);
+/// Sends one connection too many away, whatever it wants, even to know whether the server is well.
+fn refuse(mut stream: TcpStream) {
+    static ANSWER: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let problem =
+            Problem::busy("as many connections are open as may be; try again in a moment").to_json();
+        let head = format!(
+            "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
+             Content-Type: application/problem+json\r\nContent-Length: {}\r\n\r\n",
+            problem.len()
+        );
+        [head.as_bytes(), &problem].concat()
+    });
+    static LEAVING: Semaphore = Semaphore::const_new(MOST_LEAVING);
+    let _ = stream.try_write(&ANSWER);
+    let Ok(place) = LEAVING.try_acquire() else { return };
+    // A connection that is closed on a request that was not read takes the answer with it.
+    tokio::spawn(async move {
+        let _place = place;
+        let _ = stream.shutdown().await;
+        let mut rest = [0; 4096];
+        let read = async { while stream.read(&mut rest).await.is_ok_and(|n| n > 0) {} };
+        let _ = tokio::time::timeout(LEAVE, read).await;
+    });
 }

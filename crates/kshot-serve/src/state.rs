@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use crate::budget::Budget;
 use crate::config::Config;
 use crate::guard::Guard;
@@ -9,6 +11,11 @@ use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::worker::Worker;
 use crate::workspace::Workspace;
+
+/// One part in so many of the memory for bodies is for their beginnings.
+const BEGINNINGS: usize = 4;
+/// Stores that may be on their way in at a time: each takes room on the disk.
+const UPLOADS: usize = 4;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -23,10 +30,16 @@ pub struct App {
     pub workspace: Arc<Workspace>,
     /// Who recognises.
     pub worker: Worker,
-    /// Memory for bodies under way.
+    /// Memory for the beginnings of bodies under way: see [`crate::body::FIRST`].
+    pub beginnings: Budget,
+    /// Memory for the rest of them.
     pub bodies: Budget,
     /// Memory for pictures while they are decoded.
     pub pixels: Budget,
+    /// Memory for large answers until they are sent.
+    pub answers: Budget,
+    /// Places for stores that are being uploaded.
+    pub uploads: Semaphore,
 }
 
 impl App {
@@ -40,8 +53,11 @@ impl App {
         Ok(Arc::new(Self {
             guard: Guard::new(&config),
             worker: Worker::start(workspace.clone(), metrics.clone(), config.limits.queue)?,
-            bodies: Budget::new(config.limits.bodies_memory),
+            beginnings: Budget::new(config.limits.bodies_memory / BEGINNINGS),
+            bodies: Budget::new(config.limits.bodies_memory / BEGINNINGS * (BEGINNINGS - 1)),
             pixels: Budget::new(config.limits.pixels_memory),
+            answers: Budget::new(config.limits.answers_memory),
+            uploads: Semaphore::new(UPLOADS),
             metrics,
             workspace,
             config,

@@ -7,13 +7,16 @@ use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::body::Bytes;
-use multer::{Constraints, Multipart, SizeLimit};
+use multer::{Constraints, Field, Multipart, SizeLimit};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::body;
 use crate::problem::{BAD_REQUEST, MEDIA_TYPE, Problem, TOO_LARGE};
 use crate::state::App;
+
+/// Fields without a file that an error names.
+const TOLD: usize = 5;
 
 /// Pictures as they were sent.
 #[derive(Debug)]
@@ -53,7 +56,11 @@ pub struct InJson {
 /// Bodies beyond the limits, of another type, or without a picture.
 pub async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Upload, Problem> {
     let kind = body::media_type(headers);
-    let whole = body::read(app, headers, body, app.config.limits.body).await?;
+    let mut whole = body::read(app, headers, body, app.config.limits.body).await?;
+    if ["application/json", "multipart/form-data"].contains(&kind.as_str()) {
+        // The form or the texts, and the pictures out of them.
+        whole.copied(2)?;
+    }
     let (pictures, many) = match kind.as_str() {
         "application/json" => in_json(&whole.bytes)?,
         "multipart/form-data" => in_form(headers, &whole.bytes, app.config.limits.images_per_request).await?,
@@ -118,7 +125,10 @@ fn in_json(bytes: &[u8]) -> Result<(Vec<Encoded>, bool), Problem> {
     let decode = |(index, text): (usize, String)| {
         let name = format!("picture {}", index + 1);
         let data = match text.strip_prefix("data:") {
-            Some(rest) => rest.split_once(";base64,").map_or("", |(_, data)| data),
+            Some(rest) => rest.split_once(";base64,").map(|(_, data)| data).ok_or_else(|| {
+                let problem = "is a `data:` address that is not in base64; send `data:image/png;base64,...`";
+                Problem::new(&BAD_REQUEST, format!("{name} {problem}"))
+            })?,
             None => &text,
         };
         match STANDARD.decode(data.trim()) {
@@ -140,7 +150,7 @@ fn in_json(bytes: &[u8]) -> Result<(Vec<Encoded>, bool), Problem> {
     Ok((pictures, many))
 }
 
-/// A form's files. A field called `images`, or more than one file, asks for a list.
+/// A form's files; other fields are passed over. A file in a field called `images`, or more than one, asks for a list.
 async fn in_form(headers: &HeaderMap, bytes: &Bytes, most: usize) -> Result<(Vec<Encoded>, bool), Problem> {
     let bad = |error: multer::Error| Problem::new(&BAD_REQUEST, format!("the form can't be read: {error}"));
     let kind = headers
@@ -150,8 +160,14 @@ async fn in_form(headers: &HeaderMap, bytes: &Bytes, most: usize) -> Result<(Vec
     let stream = futures_once(bytes.clone());
     let constraints = Constraints::new().size_limit(SizeLimit::new().whole_stream(bytes.len() as u64));
     let mut form = Multipart::with_constraints(stream, boundary, constraints);
-    let (mut pictures, mut many) = (Vec::new(), false);
+    let (mut pictures, mut many, mut others) = (Vec::new(), false, Vec::new());
     while let Some(field) = form.next_field().await.map_err(bad)? {
+        if !is_file(&field) {
+            if others.len() < TOLD {
+                others.push(format!("`{}`", clean(field.name().unwrap_or_default())));
+            }
+            continue;
+        }
         let name = field.file_name().filter(|name| !name.is_empty()).map(clean);
         let name = name.unwrap_or_else(|| format!("picture {}", pictures.len() + 1));
         many |= field.name() == Some("images") || !pictures.is_empty();
@@ -159,7 +175,21 @@ async fn in_form(headers: &HeaderMap, bytes: &Bytes, most: usize) -> Result<(Vec
         let bytes = field.bytes().await.map_err(bad)?;
         pictures.push(Encoded { name, bytes });
     }
+    if pictures.is_empty() && !others.is_empty() {
+        let problem = format!(
+            "the form holds no file, only text in {}; with curl: `-F image=@picture.png`",
+            others.join(", ")
+        );
+        return Err(Problem::new(&BAD_REQUEST, problem));
+    }
     Ok((pictures, many))
+}
+
+/// Whether a form's field is a file, and not text beside it.
+fn is_file(field: &Field<'_>) -> bool {
+    let kind = field.content_type().map(|kind| kind.essence_str());
+    field.file_name().is_some()
+        || kind.is_some_and(|kind| kind.starts_with("image/") || kind == "application/octet-stream")
 }
 
 /// A file's name without folders and control characters, of at most 100 characters.

@@ -3,16 +3,21 @@
 //! Every change goes to the store, and when it is on the disk a new [`Snapshot`] takes the place of the old one. Who reads
 //! holds a snapshot, and neither waits for a change nor sees half of one.
 
+mod shown;
+
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use kshot::classifier::{ContentHash, FewShotClassifier, Input, Picture, Polarity, check_name};
 use kshot_store::{Library, StoreError, Watcher};
+use tempfile::TempDir;
 
 use crate::answer::Found;
+use crate::budget::Share;
 use crate::config::Limits;
 use crate::convert::{no_class, no_example, problem, store_problem, taken};
 use crate::decode;
+use crate::download::{Download, Downloads};
 use crate::entries::{ClassEntry, ExampleEntry, ModelEntry};
 use crate::index::{Class, Index};
 use crate::plane::Map;
@@ -25,6 +30,7 @@ use crate::worker::Wish;
 pub struct Workspace {
     library: Mutex<Library>,
     snapshot: RwLock<Arc<Snapshot>>,
+    downloads: Downloads,
     place: String,
     limits: Limits,
 }
@@ -58,6 +64,7 @@ impl Workspace {
             place: library.store().place().to_owned(),
             snapshot: RwLock::new(Arc::new(Snapshot::of(&library, index))),
             library: Mutex::new(library),
+            downloads: Downloads::default(),
             limits,
         })
     }
@@ -136,12 +143,13 @@ impl Workspace {
     /// A name that is taken or can't be one, a quota.
     pub fn add_class(&self, name: &str) -> Result<ClassEntry, Problem> {
         check(name)?;
-        let library = self.lock();
+        let mut library = self.lock();
         let snapshot = self.snapshot();
         if snapshot.index.class(name).is_some() {
             return Err(taken(name));
         }
         self.check_classes(&snapshot.index, 1)?;
+        library.add_class(name).map_err(store_problem)?;
         let mut index = snapshot.index.clone();
         index.push(name);
         self.publish(&library, index);
@@ -174,14 +182,12 @@ impl Workspace {
         check(to)?;
         let mut library = self.lock();
         let mut index = self.snapshot().index.clone();
-        let examples = index.class(from).ok_or_else(|| no_class(from))?.examples.len();
+        index.class(from).ok_or_else(|| no_class(from))?;
         if from != to {
             if index.class(to).is_some() {
                 return Err(taken(to));
             }
-            if examples > 0 {
-                library.rename_class(from, to).map_err(store_problem)?;
-            }
+            library.rename_class(from, to).map_err(store_problem)?;
             index.rename(from, to);
             self.publish(&library, index);
         }
@@ -196,10 +202,8 @@ impl Workspace {
     pub fn remove_class(&self, name: &str) -> Result<(), Problem> {
         let mut library = self.lock();
         let mut index = self.snapshot().index.clone();
-        let examples = index.class(name).ok_or_else(|| no_class(name))?.examples.len();
-        if examples > 0 {
-            library.remove_class(name).map_err(store_problem)?;
-        }
+        index.class(name).ok_or_else(|| no_class(name))?;
+        library.remove_class(name).map_err(store_problem)?;
         index.remove(name);
         self.publish(&library, index);
         Ok(())
@@ -214,47 +218,16 @@ impl Workspace {
         names.iter().try_for_each(|name| self.remove_class(name))
     }
 
-    /// A class's examples, oldest first.
-    ///
-    /// # Errors
-    /// 404.
-    pub fn examples(&self, class: &str, pictures: bool) -> Result<Vec<ExampleEntry>, Problem> {
-        let snapshot = self.snapshot();
-        let known = snapshot.index.class(class).ok_or_else(|| no_class(class))?;
-        self.entries(&snapshot, class, &known.examples, pictures)
-    }
-
-    fn entries(
-        &self,
-        snapshot: &Snapshot,
-        class: &str,
-        hashes: &[ContentHash],
-        pictures: bool,
-    ) -> Result<Vec<ExampleEntry>, Problem> {
-        let known = snapshot.classifier.class(class);
-        let entry = |&hash: &ContentHash| {
-            let name = known
-                .and_then(|known| known.example(hash))
-                .map_or("", |example| example.name());
-            let shown = match pictures.then(|| self.thumbnail(class, hash)) {
-                Some(shown) => Some(shown?),
-                None => None,
-            };
-            Ok(ExampleEntry {
-                id: hash.to_string(),
-                name: name.to_owned(),
-                ink: shown.as_ref().map(|shown| shown.ink),
-                picture: shown.map(|shown| decode::data_address(&shown.png)),
-            })
-        };
-        hashes.iter().map(entry).collect()
-    }
-
-    /// Adds pictures to a class; gives their examples, with their pictures.
+    /// Adds pictures to a class; gives their examples, with their pictures, for which `share` has the memory.
     ///
     /// # Errors
     /// A class that isn't there, a picture that can't be used, a quota; nothing is added then.
-    pub fn add_examples(&self, class: &str, pictures: Vec<Encoded>) -> Result<Vec<ExampleEntry>, Problem> {
+    pub fn add_examples(
+        &self,
+        class: &str,
+        pictures: Vec<Encoded>,
+        share: &mut Share,
+    ) -> Result<Vec<ExampleEntry>, Problem> {
         let mut library = self.lock();
         let snapshot = self.snapshot();
         let known = snapshot.index.class(class).ok_or_else(|| no_class(class))?;
@@ -292,7 +265,7 @@ impl Workspace {
         index.extend(class, &hashes);
         self.publish(&library, index);
         drop(library);
-        self.entries(&self.snapshot(), class, &hashes, true)
+        self.entries(&self.snapshot(), class, &hashes, Some(share))
     }
 
     /// Deletes an example. A class whose last one it was is kept, without examples.
@@ -306,21 +279,6 @@ impl Workspace {
         library.remove_example(class, hash).map_err(store_problem)?;
         self.publish(&library, index);
         Ok(())
-    }
-
-    /// An example's picture as a PNG of at most [`decode::THUMBNAIL`] pixels a side.
-    ///
-    /// # Errors
-    /// 404.
-    pub fn picture(&self, class: &str, example: &str) -> Result<Vec<u8>, Problem> {
-        let hash = self.known(class, example)?;
-        self.thumbnail(class, hash).map(|shown| shown.png)
-    }
-
-    fn thumbnail(&self, class: &str, hash: ContentHash) -> Result<decode::Thumbnail, Problem> {
-        let bytes = self.lock().store().picture(class, hash).map_err(store_problem)?;
-        let bytes = bytes.ok_or_else(|| no_example(class, &hash.to_string()))?;
-        decode::thumbnail(&bytes)
     }
 
     fn known(&self, class: &str, example: &str) -> Result<ContentHash, Problem> {
@@ -374,26 +332,29 @@ impl Workspace {
         self.snapshot().map()
     }
 
-    /// The store as one file.
+    /// The store as one file, which all share who ask for it while nothing changes.
     ///
     /// # Errors
-    /// What the store or the disk says.
-    pub fn export(&self) -> Result<Vec<u8>, Problem> {
-        transfer::export(self.lock().store())
+    /// What the store or the disk says; too many older ones that are still being sent.
+    pub fn export(&self) -> Result<Arc<Download>, Problem> {
+        let library = self.lock();
+        let store = library.store();
+        let change = store.change().map_err(store_problem)?;
+        self.downloads.of(change, |path| transfer::export(store, path))
     }
 
-    /// Replaces everything by what a store's file holds.
+    /// Replaces everything by what a store's file in a folder of its own holds, in one go.
     ///
     /// # Errors
-    /// Bytes that are no store, quotas, what the store says.
-    pub fn import(&self, bytes: &[u8]) -> Result<(), Problem> {
+    /// A file that is no store, quotas, what the store says; everything is as it was then.
+    pub fn import(&self, folder: TempDir) -> Result<(), Problem> {
+        // Others go on until the file is known to be good.
+        let incoming = transfer::read(folder, &self.limits)?;
         let mut library = self.lock();
-        let incoming = transfer::read(bytes, &self.limits)?;
-        let done = transfer::replace(library.store(), incoming.as_ref());
-        // Whatever came of it, show what is there now.
+        library.replace(incoming.library()).map_err(store_problem)?;
         let index = in_step(&mut library).map_err(store_problem)?;
         self.publish(&library, index);
-        done
+        Ok(())
     }
 
     /// Takes in what other programs have changed in the store.
@@ -408,17 +369,7 @@ impl Workspace {
         if library.change() == snapshot.change {
             return Ok(());
         }
-        let mut index = snapshot.index.clone();
-        let full = |class: &&Class| !class.examples.is_empty();
-        let had: HashSet<&str> = snapshot
-            .index
-            .classes()
-            .filter(full)
-            .map(|class| class.name.as_str())
-            .collect();
-        index.follow(&snapshot.classifier, library.classifier());
-        index.retain(|class| !class.examples.is_empty() || !had.contains(class.name.as_str()));
-        self.publish(&library, index);
+        self.publish(&library, snapshot.index.clone());
         Ok(())
     }
 
@@ -438,7 +389,11 @@ impl Workspace {
 
     /// Shows what the library holds, in the order of an index that was made from the last snapshot's.
     fn publish(&self, library: &Library, mut index: Index) {
-        index.follow(&self.snapshot().classifier, library.classifier());
+        index.follow(
+            &self.snapshot().classifier,
+            library.classifier(),
+            library.empty_classes(),
+        );
         let snapshot = Arc::new(Snapshot::of(library, index));
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
@@ -465,7 +420,7 @@ fn in_step(library: &mut Library) -> Result<Index, StoreError> {
 }
 
 /// Whether a class can be called so, and has an address: whoever asks for `/v1/classes/..` asks for `/v1/`.
-fn check(name: &str) -> Result<(), Problem> {
+pub fn check(name: &str) -> Result<(), Problem> {
     check_name(name).map_err(problem)?;
     if [".", ".."].contains(&name) {
         return Err(Problem::new(

@@ -214,14 +214,138 @@ async fn teach_small(router: &Router) {
     assert_eq!(added.status(), StatusCode::CREATED);
 }
 
-/// A body of which nothing ever comes.
-fn endless() -> (tokio::sync::oneshot::Sender<()>, Body) {
-    let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
-    let stream = Never(receiver);
-    (sender, Body::new(stream))
+#[tokio::test]
+async fn large_bodies_that_stop_on_the_way_leave_room_for_pictures_and_for_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let router = router(folder.path(), |config| {
+        config.limits.bodies_memory = 16 << 20;
+        config.limits.body = 8 << 20;
+        config.limits.body_timeout = Duration::from_secs(6);
+    });
+    teach(&router).await;
+    let mut held = Vec::new();
+    let mut stopped = Vec::new();
+    for _ in 0..4 {
+        let (sender, body) = stopping(vec![0; 7 << 20]);
+        held.push(sender);
+        let request = request("POST", "/classify", "image/png", body);
+        stopped.push(tokio::spawn(router.clone().oneshot(request)));
+    }
+    // As many as there is memory for wait for the rest, the others have been sent away.
+    let refused = async {
+        while stopped.iter().filter(|task| task.is_finished()).count() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), refused)
+        .await
+        .unwrap();
+    let answer = send(&router, request("POST", "/classify", "image/png", bar(true, 9))).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let mut statuses = Vec::new();
+    for task in stopped {
+        statuses.push(task.await.unwrap().unwrap().status().as_u16());
+    }
+    statuses.sort();
+    assert_eq!(statuses, [408, 408, 503, 503]);
 }
 
-struct Never(tokio::sync::oneshot::Receiver<()>);
+#[tokio::test]
+async fn large_answers_that_are_not_read_leave_room_for_small_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let router = router(folder.path(), |config| config.limits.answers_memory = 150 << 10);
+    for index in 0..400 {
+        let body = json!({"name": format!("{index} {}", "x".repeat(190))}).to_string();
+        let made = send(&router, request("POST", "/v1/classes", "application/json", body)).await;
+        assert_eq!(made.status(), StatusCode::CREATED);
+    }
+    let unread = send(&router, request("GET", "/v1/classes", "", "")).await;
+    assert_eq!(unread.status(), StatusCode::OK);
+    let refused = send(&router, request("GET", "/v1/classes", "", "")).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    assert_eq!(
+        send(&router, request("GET", "/v1/info", "", "")).await.status(),
+        StatusCode::OK
+    );
+    drop(unread);
+    assert_eq!(
+        send(&router, request("GET", "/v1/classes", "", ""))
+            .await
+            .status(),
+        StatusCode::OK
+    );
+}
+
+#[tokio::test]
+async fn downloads_of_one_state_share_a_file_and_those_of_many_are_bounded() {
+    let folder = tempfile::tempdir().unwrap();
+    let router = router(folder.path(), |_| {});
+    teach(&router).await;
+    let download = || send(&router, request("GET", "/v1/store", "", ""));
+    let mut unread = Vec::new();
+    for at in [3, 4, 5, 6] {
+        for _ in 0..5 {
+            let answer = download().await;
+            assert_eq!(answer.status(), StatusCode::OK);
+            unread.push(answer);
+        }
+        let path = "/v1/classes/level/examples";
+        send(&router, request("POST", path, "image/png", bar(false, at))).await;
+    }
+    assert_eq!(download().await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let oldest: Vec<_> = unread.drain(..5).collect();
+    let mut files = Vec::new();
+    for answer in oldest {
+        let length: usize = answer.headers()["content-length"]
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(bytes.len(), length);
+        files.push(bytes);
+    }
+    assert!(files[0].starts_with(b"SQLite format 3\0") && files.iter().all(|file| *file == files[0]));
+    assert_eq!(download().await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_store_of_features_is_not_taken_for_one_of_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let router = router(folder.path(), |_| {});
+    teach(&router).await;
+    let place = folder.path().join("features.kshot");
+    let store = open_or_create(&place.to_string_lossy()).unwrap();
+    let mut library = Library::with_model(store, Trained::of_features(4).unwrap(), Head::Model).unwrap();
+    let vector = kshot::data::features::vector_file(&[1.0, 2.0, 3.0, 4.0]);
+    library.add("a", vec![("a.npy".to_owned(), vector)]).unwrap();
+    drop(library);
+    let body = std::fs::read(place).unwrap();
+    let answer = send(
+        &router,
+        request("PUT", "/v1/store", "application/octet-stream", body),
+    )
+    .await;
+    assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    let detail = json_of(answer).await["detail"].to_string();
+    assert!(detail.contains("features of 4 numbers"), "{detail}");
+    let answer = send(&router, request("POST", "/classify", "image/png", bar(true, 9))).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+}
+
+/// A body of which nothing ever comes.
+fn endless() -> (tokio::sync::oneshot::Sender<()>, Body) {
+    stopping(Vec::new())
+}
+
+/// A body of which no more comes after some bytes.
+fn stopping(bytes: Vec<u8>) -> (tokio::sync::oneshot::Sender<()>, Body) {
+    let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+    (sender, Body::new(Never(receiver, bytes)))
+}
+
+struct Never(tokio::sync::oneshot::Receiver<()>, Vec<u8>);
 
 impl hyper::body::Body for Never {
     type Data = hyper::body::Bytes;
@@ -231,6 +355,10 @@ impl hyper::body::Body for Never {
         mut self: std::pin::Pin<&mut Self>,
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
+        if !self.1.is_empty() {
+            let bytes = std::mem::take(&mut self.1).into();
+            return std::task::Poll::Ready(Some(Ok(hyper::body::Frame::data(bytes))));
+        }
         let ended = Future::poll(std::pin::Pin::new(&mut self.0), context).is_ready();
         if ended {
             std::task::Poll::Ready(None)

@@ -13,14 +13,17 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::in_query;
 use crate::answer::Found;
+use crate::budget::Share;
 use crate::problem::{BAD_REQUEST, CONFLICT, Document, Problem};
 use crate::state::App;
 use crate::upload::InJson;
 use crate::worker::Wish;
-use crate::{decode, upload};
+use crate::{decode, large, upload};
 
 /// Most entries that an answer lists.
 const MOST: usize = 1_000;
+/// Memory for an entry, in bytes: its names, of 200 bytes or so, twice while the answer is written as text.
+const ENTRY: usize = 1_024;
 
 /// How much of an answer is wanted.
 #[derive(Deserialize, IntoParams)]
@@ -109,6 +112,7 @@ pub async fn classify(
         show: Show { top, evidence },
         place,
     };
+    let share = memory(&app, pictures.len(), wish.show)?;
     let found = app.worker.recognise(pictures, wish).await?;
     let mut results = names
         .into_iter()
@@ -124,5 +128,19 @@ pub async fn classify(
             .ok_or_else(|| Problem::internal("no answer to a picture"))?;
         OneOrMany::One(Box::new(one))
     };
-    Ok(Json(answer).into_response())
+    Ok(match share {
+        Some(share) => large::holding(share, Json(answer)),
+        None => Json(answer).into_response(),
+    })
+}
+
+/// Memory for the answers to so many pictures, where they may be large.
+fn memory(app: &App, n: usize, show: Show) -> Result<Option<Share>, Problem> {
+    if n * (show.top + show.evidence) * ENTRY <= large::SMALL {
+        return Ok(None);
+    }
+    let classes = show.top.min(app.workspace.n_classes());
+    let examples = show.evidence.min(app.workspace.n_examples());
+    let share = app.answers.take(n * (classes + examples) * ENTRY);
+    share.map(Some).ok_or_else(large::too_many)
 }

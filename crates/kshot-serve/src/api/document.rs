@@ -74,7 +74,7 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
 
 /// What can go wrong with any operation of its kind, whatever it does.
 fn common_problems(path: &str, operation: &Value) -> Vec<&'static Kind> {
-    let mut problems = vec![&FOREIGN, &INTERNAL];
+    let mut problems = vec![&FOREIGN, &INTERNAL, &BUSY];
     if !["/healthz", "/readyz"].contains(&path) {
         problems.push(&UNAUTHORIZED);
     }
@@ -83,7 +83,7 @@ fn common_problems(path: &str, operation: &Value) -> Vec<&'static Kind> {
         problems.push(&BAD_REQUEST);
     }
     if body.is_object() {
-        problems.extend([&TOO_SLOW, &TOO_LARGE, &UNUSABLE, &BUSY]);
+        problems.extend([&TOO_SLOW, &TOO_LARGE, &UNUSABLE]);
     }
     if body["application/json"].is_object() {
         problems.push(&MEDIA_TYPE);

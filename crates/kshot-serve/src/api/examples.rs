@@ -16,7 +16,7 @@ use crate::problem::{Document, Problem};
 use crate::state::App;
 use crate::upload::InJson;
 use crate::workspace::Workspace;
-use crate::{decode, upload};
+use crate::{decode, large, upload};
 
 /// Examples of a class.
 #[derive(Serialize, ToSchema)]
@@ -39,17 +39,21 @@ pub struct Wanted {
     params(("class" = String, Path, example = "alpha"), Wanted), responses(
     (status = 200, body = Examples),
     (status = 404, body = Document, content_type = "application/problem+json"),
+    (status = 503, body = Document, content_type = "application/problem+json", description = "Too many large answers are under way: `Retry-After`"),
 ))]
 pub async fn list(
     State(app): State<Arc<App>>,
     class: InPath<String>,
     wanted: Result<Query<Wanted>, QueryRejection>,
-) -> Result<Json<Examples>, Problem> {
+) -> Result<Response, Problem> {
     let (class, wanted) = (in_path(class)?, in_query(wanted)?);
-    let examples = app
-        .blocking(move |workspace| workspace.examples(&class, wanted.pictures))
-        .await?;
-    Ok(Json(Examples { examples }))
+    let mut share = app.answers.take(0).ok_or_else(large::too_many)?;
+    let list = move |workspace: &Workspace| {
+        let examples = workspace.examples(&class, wanted.pictures.then_some(&mut share))?;
+        Ok((examples, share))
+    };
+    let (examples, share) = app.blocking(list).await?;
+    Ok(large::holding(share, Json(Examples { examples })))
 }
 
 /// Add examples: a picture as the body, several as a form, or base64 in JSON. All are added, or none. A picture that is
@@ -76,13 +80,18 @@ pub async fn add(
     // Before the pictures are read, which may take long.
     app.workspace.class(&class)?;
     let upload = upload::read(&app, &headers, body).await?;
-    let share = decode::admit(&app, &upload).await?;
+    let pixels = decode::admit(&app, &upload).await?;
+    // Before anything is added: what was added is not answered by a refusal.
+    let shown = upload.pictures.len() * 2 * decode::LONGEST_THUMBNAIL;
+    let mut share = app.answers.take(shown).ok_or_else(large::too_many)?;
     let add = move |workspace: &Workspace| {
-        let _share = share;
-        workspace.add_examples(&class, upload.pictures)
+        let _pixels = pixels;
+        let examples = workspace.add_examples(&class, upload.pictures, &mut share)?;
+        Ok((examples, share))
     };
-    let examples = app.blocking(add).await?;
-    Ok((StatusCode::CREATED, Json(Examples { examples })).into_response())
+    let (examples, share) = app.blocking(add).await?;
+    let answer = (StatusCode::CREATED, Json(Examples { examples }));
+    Ok(large::holding(share, answer))
 }
 
 /// An example's picture, as a PNG of at most 160 pixels a side.

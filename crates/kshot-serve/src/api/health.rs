@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::entries::ModelEntry;
-use crate::problem::{BUSY, Document, Problem};
+use crate::problem::{Document, Problem};
 use crate::state::App;
 
 /// What the server is, holds and takes.
@@ -35,6 +35,8 @@ pub struct Info {
 pub struct Limits {
     /// Longest body with pictures, in bytes.
     body_bytes: usize,
+    /// Longest store that is taken, in bytes.
+    store_bytes: usize,
     /// Most pixels of a picture.
     pixels: u64,
     /// Most pictures in a request.
@@ -53,7 +55,7 @@ pub async fn healthy() -> &'static str {
     "ok\n"
 }
 
-/// Whether the server can take more.
+/// Whether the server can take more: 503 while its queue has no room for another picture.
 #[utoipa::path(get, path = "/readyz", tag = "operation", responses(
     (status = 200, body = String),
     (status = 503, body = Document, content_type = "application/problem+json", description = "The queue is full"),
@@ -62,7 +64,7 @@ pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem>
     if app.worker.has_room() {
         Ok("ready\n")
     } else {
-        Err(Problem::new(&BUSY, "the queue is full"))
+        Err(Problem::busy("the queue is full"))
     }
 }
 
@@ -90,6 +92,7 @@ pub async fn info(State(app): State<Arc<App>>) -> Json<Info> {
         n_examples: app.workspace.n_examples(),
         limits: Limits {
             body_bytes: limits.body,
+            store_bytes: limits.store,
             pixels: limits.pixels,
             images_per_request: limits.images_per_request,
             classes: limits.classes,

@@ -9,11 +9,11 @@ use axum::http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::body;
 use crate::entries::ClassEntry;
 use crate::problem::{Document, Problem, UNUSABLE};
 use crate::samples::{self, Unseen};
 use crate::state::App;
+use crate::{body, decode, large};
 
 /// How many.
 #[derive(Deserialize, ToSchema)]
@@ -56,8 +56,10 @@ pub async fn add(
             "`n_classes` is from 1 to 20, `n_examples` from 1 to 10",
         ));
     }
+    let shown = n_examples * 2 * decode::LONGEST_THUMBNAIL;
+    let mut share = app.answers.take(shown).ok_or_else(large::too_many)?;
     let (classes, unseen) = app
-        .blocking(move |workspace| samples::enrol(workspace, n_classes, n_examples))
+        .blocking(move |workspace| samples::enrol(workspace, n_classes, n_examples, &mut share))
         .await?;
     Ok((StatusCode::CREATED, Json(Samples { classes, unseen })))
 }
