@@ -1,5 +1,7 @@
 //! What the fuzz targets share: a folder for the files that they write, and small files that are right.
 
+pub mod server;
+
 use std::collections::BTreeMap;
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use zip::{CompressionMethod, ZipWriter};
 
 /// Images of more pixels are left out by the targets: that they are refused or bounded is tested elsewhere, and decoding
 /// them is slow.
-const MOST_PIXELS: u64 = 1 << 21;
+pub const MOST_PIXELS: u64 = 1 << 21;
 
 /// A folder of this process, below `TMPDIR`: put that into memory.
 pub fn folder() -> &'static Path {
@@ -46,7 +48,16 @@ pub fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
 
 /// A PNG of a drawing.
 pub fn drawing() -> Vec<u8> {
-    let picture = image::GrayImage::from_fn(16, 16, |x, y| image::Luma([if x == y { 0 } else { 255 }]));
+    png(|x, y| x == y)
+}
+
+/// A PNG of another drawing.
+pub fn bar() -> Vec<u8> {
+    png(|x, _| (6..9).contains(&x))
+}
+
+fn png(ink: impl Fn(u32, u32) -> bool) -> Vec<u8> {
+    let picture = image::GrayImage::from_fn(16, 16, |x, y| image::Luma([if ink(x, y) { 0 } else { 255 }]));
     let mut file = Cursor::new(Vec::new());
     picture
         .write_to(&mut file, image::ImageFormat::Png)

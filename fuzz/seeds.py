@@ -7,8 +7,10 @@ PyTorch's files are seeds already, as crates/kshot/tests/golden/import has them.
 """
 
 import argparse
+import base64
 import io
 import json
+import sqlite3
 import struct
 import subprocess
 import tempfile
@@ -28,6 +30,8 @@ def main():
     archives()
     features()
     models(Path(options.kshot).resolve())
+    stores(Path(options.kshot).resolve())
+    bodies()
     print(f"{sum(path.stat().st_size for path in SEEDS.rglob('*') if path.is_file())} bytes in {SEEDS}")
 
 
@@ -142,6 +146,48 @@ def models(kshot):
                 checkpoint = next(run.rglob("state.json")).parent
                 arrays = (checkpoint / "weights.safetensors").read_bytes()
                 put("checkpoint", method, (checkpoint / "state.json").read_bytes() + b"\0" + arrays)
+
+
+def stores(kshot):
+    """A store of the model of one filter, in small pages; and changes of a right store, as the target reads them."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("a", "b"):
+            at = Path(folder) / "pictures" / name
+            at.mkdir(parents=True)
+            (at / "x.png").write_bytes(encoded(picture(side=12 if name == "a" else 14), "PNG"))
+        store = Path(folder) / "store"
+        subprocess.run([kshot, "enroll", store, Path(folder) / "pictures", "--encoder", SEEDS / "model_file/prototypical.safetensors"],
+                       check=True, capture_output=True)
+        with sqlite3.connect(store, isolation_level=None) as connection:
+            for line in ("PRAGMA journal_mode = DELETE", "PRAGMA page_size = 512", "VACUUM"):
+                connection.execute(line)
+        put("store", "enrolled.kshot", store.read_bytes())
+    change = lambda column, row, kind, value: bytes([column, row, kind, len(value)]) + value
+    put("store", "renamed", change(0, 1, 0, b"c") + change(5, 1, 0, b"y.png"))
+    put("store", "control", change(0, 1, 0, b"a\7b"))
+    put("store", "short", change(8, 1, 1, struct.pack("<f", 1)))
+    put("store", "constant", bytes([8, 1, 3, 64]))
+    put("store", "moved", change(4, 2, 2, b"\1"))
+    put("store", "orphan", change(4, 2, 2, b"\7") + change(10, 1, 2, b"\7"))
+    put("store", "hash", change(6, 1, 1, bytes(16)) + change(6, 2, 1, bytes(3)))
+    put("store", "model", change(11, 1, 0, b"0") + change(13, 1, 1, b"x"))
+    put("store", "numbers", change(1, 1, 2, b"\xff" * 8) + change(7, 1, 2, b"\xff" * 8) + change(14, 1, 2, b"\xff" * 8))
+
+
+def bodies():
+    """Bodies of `POST /classify` after a line with their type."""
+    drawing = encoded(picture("1", 8), "PNG")
+    text = base64.b64encode(drawing).decode()
+    body = lambda name, kind, content: put("classify_body", name, kind.encode() + b"\n" + content)
+    body("raw", "image/png", drawing)
+    body("bytes", "", encoded(picture(side=6), "BMP"))
+    body("one.json", "application/json", json.dumps({"image": text}).encode())
+    body("many.json", "application/json", json.dumps({"images": [text, "data:image/png;base64," + text]}).encode())
+    part = lambda field, file: (f'--x\r\ncontent-disposition: form-data; name="{field}"; filename="{file}"\r\n'
+                                "content-type: image/png\r\n\r\n").encode() + drawing + b"\r\n"
+    body("one.form", "multipart/form-data; boundary=x", part("file", "a.png") + b"--x--\r\n")
+    body("many.form", 'multipart/form-data; boundary="x"', part("images", "../a.png") + part("images", "") + b"--x--\r\n")
+    body("text", "text/plain", b"a picture")
 
 
 if __name__ == "__main__":
