@@ -18,6 +18,8 @@ Tensors of the file: images, encoder.*, head.* as in maml.py;
     rule.forget.weight | bias     [U + 2] | [1], and rule.input.* alike
     loss, loss_float64            [1]
     logits                        [n_way * n_query, n_way]
+    running.scores                as logits, the queries normalised by averages over the support set's K passes: the first
+                                  pass's statistics (mean, unbiased variance), then AVERAGING of the way to each later one's
     grad.*                        as the parameter
 
 Run it from anywhere: python bench/reference/lstm_learner.py
@@ -33,6 +35,7 @@ import maml
 from common import N_SHOT, N_WAY
 
 STEPS, UNITS, CLIP = 3, 6, 0.25
+AVERAGING = 0.1
 
 
 def random_inputs(seed):
@@ -60,7 +63,7 @@ def evaluate(tensors):
     rule = {name.removeprefix("rule."): t for name, t in parameters.items() if name.startswith("rule.")}
     labels = torch.arange(N_WAY).repeat_interleave(N_SHOT)
     sizes, shapes = [t.numel() for t in start.values()], [t.shape for t in start.values()]
-    trace = common.Trace()
+    trace, averages = common.Trace(), {}
 
     def unflatten(theta):
         return {name: part.reshape(shape) for name, part, shape in zip(start, theta.split(sizes), shapes, strict=True)}
@@ -71,6 +74,11 @@ def evaluate(tensors):
     for _ in range(STEPS):
         here = theta.detach().requires_grad_()
         loss = F.cross_entropy(maml.network(support, unflatten(here), trace), labels)
+        met = common.Trace()
+        met.statistics = [tuple(t.detach() for t in one[:2]) + one[2:] for one in trace.statistics[-4:]]
+        for name, value in common.running_targets(met, common.CONV4).items():
+            before = averages.get(name.removeprefix("stats."), value)
+            averages[name.removeprefix("stats.")] = before + AVERAGING * (value - before)
         (g,) = torch.autograd.grad(loss, here)
         fed = [*preprocess(loss.detach().expand(n)), *preprocess(g)]
         gates = torch.cat([torch.stack(fed, dim=1), h], dim=1) @ rule["memory.weight"] + rule["memory.bias"]
@@ -90,6 +98,7 @@ def evaluate(tensors):
     length = torch.cat([t.flatten() for t in found]).norm()
     scale = min(1.0, CLIP / length.item())
     results = {"loss": loss.reshape(1), "logits": logits}
+    results["running.scores"] = maml.network(query, unflatten(theta), running=averages)
     results |= {f"grad.{name}": scale * t for name, t in zip(parameters, found, strict=True)}
     return results, trace.margin
 

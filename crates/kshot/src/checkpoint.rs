@@ -4,7 +4,7 @@
 //! it is on disk:
 //! - `weights.safetensors`: the weights that evaluations use;
 //! - `training.safetensors`: what only training needs (raw weights, Adam's moments);
-//! - `state.json`: the model's description, the progress, and a checksum of each file.
+//! - `state.json`: the model's description, the progress, and a checksum of each file, itself included.
 //!
 //! A training keeps its last two checkpoints and its best one.
 
@@ -23,6 +23,8 @@ const WEIGHTS: &str = "weights.safetensors";
 const TRAINING: &str = "training.safetensors";
 const STATE: &str = "state.json";
 const FORMAT: u32 = 1;
+/// Stands in [`STATE`] where its own checksum will, which is taken with this in its place.
+const UNSEALED: &str = "00000000";
 
 /// How far a training has come.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -69,6 +71,10 @@ pub struct Checkpoint {
 #[serde(deny_unknown_fields)]
 struct State {
     format: u32,
+    /// CRC-32 of this file with [`UNSEALED`] in its place; earlier versions wrote none. It stands before anything that
+    /// could look like it.
+    #[serde(default)]
+    checksum: Option<String>,
     settings: Layer,
     progress: Progress,
     /// CRC-32 of each other file.
@@ -99,12 +105,15 @@ impl Checkpoint {
         }
         let state = State {
             format: FORMAT,
+            checksum: Some(UNSEALED.to_owned()),
             settings: self.settings.clone(),
             progress: self.progress.clone(),
             checksums,
         };
-        let state = serde_json::to_vec_pretty(&state).map_err(|error| Error::io(&path, error.into()))?;
-        files::write_synced(&temporary.join(STATE), &state)?;
+        let state = serde_json::to_string_pretty(&state).map_err(|error| Error::io(&path, error.into()))?;
+        let checksum = format!("{:08x}", crc32fast::hash(state.as_bytes()));
+        let state = state.replacen(UNSEALED, &checksum, 1);
+        files::write_synced(&temporary.join(STATE), state.as_bytes())?;
         files::sync_parent(&temporary.join(STATE))?;
         if path.exists() {
             fs::remove_dir_all(&path).map_err(io(&path))?;
@@ -132,6 +141,14 @@ impl Checkpoint {
                 state.format
             )));
         }
+        if state
+            .checksum
+            .is_some_and(|checksum| !is_sealed(&bytes, &checksum))
+        {
+            return Err(damaged(format!(
+                "{STATE} is damaged (its checksum doesn't match)"
+            )));
+        }
         let arrays = |file: &str| -> Result<Vec<Named>, Error> {
             let bytes = read_bounded(&path.join(file))?;
             if state.checksums.get(file) != Some(&crc32fast::hash(&bytes)) {
@@ -147,6 +164,12 @@ impl Checkpoint {
             training,
         })
     }
+}
+
+/// Whether `checksum` is that of a state's bytes, in which it stands itself.
+fn is_sealed(bytes: &[u8], checksum: &str) -> bool {
+    let unsealed = str::from_utf8(bytes).map(|text| text.replacen(checksum, UNSEALED, 1));
+    unsealed.is_ok_and(|text| format!("{:08x}", crc32fast::hash(text.as_bytes())) == checksum)
 }
 
 /// The checkpoints below `folder`: episode and path, oldest first.
@@ -224,4 +247,63 @@ pub(crate) fn read_bounded(path: &Path) -> Result<Vec<u8>, Error> {
         });
     }
     fs::read(path).map_err(|error| Error::io(path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flipped_bit_in_any_byte_of_a_checkpoint_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let array = |name: &str| Named {
+            name: name.to_owned(),
+            shape: vec![2],
+            values: vec![0.5, -1.0],
+        };
+        let checkpoint = Checkpoint {
+            settings: Layer::from([("lr".to_owned(), "0.001".to_owned())]),
+            progress: Progress {
+                episode: 20,
+                updates: 10,
+                seconds: 0.1 + 0.2,
+                val_accuracy: Some(2.0 / 3.0),
+                best: None,
+                since_best: 1,
+            },
+            weights: vec![array("a")],
+            training: vec![array("raw.a")],
+        };
+        let path = checkpoint.save(folder.path()).unwrap();
+        assert_eq!(Checkpoint::load(&path).unwrap(), checkpoint);
+        for file in [WEIGHTS, TRAINING, STATE] {
+            let whole = fs::read(path.join(file)).unwrap();
+            for place in 0..whole.len() {
+                let mut bytes = whole.clone();
+                bytes[place] ^= 1 << (place % 8);
+                fs::write(path.join(file), bytes).unwrap();
+                let found = Checkpoint::load(&path);
+                assert!(found.is_err(), "byte {place} of {file}: {found:?}");
+            }
+            fs::write(path.join(file), whole).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_without_a_checksum_of_its_state_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Checkpoint {
+            settings: Layer::new(),
+            progress: Progress::default(),
+            weights: Vec::new(),
+            training: Vec::new(),
+        }
+        .save(folder.path())
+        .unwrap();
+        let mut state: serde_json::Value =
+            serde_json::from_slice(&fs::read(path.join(STATE)).unwrap()).unwrap();
+        assert!(state.as_object_mut().unwrap().remove("checksum").is_some());
+        fs::write(path.join(STATE), state.to_string()).unwrap();
+        assert!(Checkpoint::load(&path).is_ok());
+    }
 }

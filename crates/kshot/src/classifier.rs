@@ -1,22 +1,34 @@
 //! A classifier from a few examples of each class, which applications hold: classes come, change and go at any time, and
 //! nothing is trained.
 //!
-//! ```no_run
-//! use std::path::Path;
-//! use kshot::classifier::FewShotClassifier;
+//! ```
+//! use kshot::classifier::{DynamicImage, FewShotClassifier};
 //! use kshot::trained::Trained;
 //!
 //! # fn main() -> Result<(), kshot::Error> {
 //! let mut classifier = FewShotClassifier::new(Trained::find("glyphs-conv4")?);
-//! for (class, file) in [("alpha", "a1.png"), ("alpha", "a2.png"), ("beta", "b1.png"), ("beta", "b2.png")] {
-//!     let bytes = std::fs::read(file).map_err(|error| kshot::Error::io(file, error))?;
-//!     let picture = classifier.model().input().decode(&bytes, Path::new(file))?;
-//!     classifier.add(class, file, picture)?;
+//! let input = *classifier.model().input();
+//! for (class, name, at) in [("upright", "1", 18), ("upright", "2", 24), ("level", "1", 18), ("level", "2", 24)] {
+//!     classifier.add(class, name, input.picture(bar(class == "upright", at), name.as_ref())?)?;
 //! }
-//! # let query = kshot::classifier::Picture::from_values(vec![0.0; 784])?;
-//! let answer = &classifier.classify(&[query])?[0];
+//! let answer = &classifier.classify(&[input.picture(bar(false, 21), "new".as_ref())?])?[0];
 //! println!("{:?} with {:.0} %", answer.label, 100.0 * answer.probability);
+//! assert_eq!(answer.label.as_deref(), Some("level"));
 //! # Ok(())
+//! # }
+//! # /// A dark bar on light paper, in place of a file's picture, which `Input::decode` reads.
+//! # fn bar(upright: bool, at: u32) -> DynamicImage {
+//! #     let mut picture = DynamicImage::new_luma8(42, 42);
+//! #     picture.invert();
+//! #     if let DynamicImage::ImageLuma8(pixels) = &mut picture {
+//! #         for along in 6..36 {
+//! #             for across in at..at + 3 {
+//! #                 let (x, y) = if upright { (across, along) } else { (along, across) };
+//! #                 pixels[(x, y)].0 = [0];
+//! #             }
+//! #         }
+//! #     }
+//! #     picture
 //! # }
 //! ```
 //!

@@ -9,11 +9,11 @@ use burn::tensor::{Device, Tensor};
 
 use crate::augment::Augment;
 use crate::data::ImageShape;
-use crate::episode::{self, Episode, Support};
+use crate::episode::{self, Episode, Support, TaskShape};
 use crate::error::Error;
 use crate::learner::{Learner, Step, Task, logits_on_host};
 use crate::method::Scores;
-use crate::norm::Norm;
+use crate::norm::{Norm, NormalisedBy};
 use crate::parameters::Parameter;
 use crate::random;
 
@@ -101,6 +101,21 @@ impl Learner for Ensemble {
         })
     }
 
+    fn check_task(&self, task: TaskShape, together: usize) -> Result<(), Error> {
+        self.members
+            .iter()
+            .try_for_each(|member| member.check_task(task, together))
+    }
+
+    fn normalised_by(&self, norm: Norm) -> NormalisedBy {
+        let first = self.members[0].normalised_by(norm);
+        let same = self
+            .members
+            .iter()
+            .all(|member| member.normalised_by(norm) == first);
+        if same { first } else { NormalisedBy::Mixed }
+    }
+
     fn n_way(&self) -> Option<usize> {
         self.members[0].n_way()
     }
@@ -171,7 +186,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::episode::TaskShape;
     use crate::model;
     use crate::settings::Settings;
 

@@ -84,17 +84,16 @@ pub enum Error {
         problem: String,
     },
     /// The loss became infinite or not a number.
-    #[error(
-        "the loss of episode {episode} is {loss}; the last good checkpoint is kept{kept}; \
-         lower --lr, or go on from the checkpoint with --resume and another --seed"
-    )]
+    #[error("the loss of {place} is {loss}{kept}; start again with a lower {lower}, or with another --seed")]
     NotFinite {
-        /// Which episode.
-        episode: u64,
+        /// Where in the training: `episode 10`.
+        place: String,
         /// What it was.
         loss: f32,
-        /// ` (episode N)` or empty.
+        /// What is left, starting with `; `, or empty.
         kept: String,
+        /// The rates that may be too high: `--lr or --inner-lr`.
+        lower: String,
     },
 }
 

@@ -76,6 +76,7 @@ pub fn evaluate(
         partition: "official".to_owned(),
         protocol: "lake".to_owned(),
         norm,
+        normalised_by: Some(learner.normalised_by(norm)),
         way: 20,
         shot: 1,
         query: 1,

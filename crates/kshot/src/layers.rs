@@ -30,6 +30,34 @@ pub fn check_sizes(most: usize, matrices: &[(usize, usize)]) -> Result<(), Error
     Ok(())
 }
 
+/// Most numbers that one array of a computation may have: 4 GiB.
+const MOST_NUMBERS: usize = 1 << 30;
+
+/// Checks that an array with these sizes, each with the word for what it counts, has no more numbers than memory can be
+/// asked for, before it is made; `setting` is the one to lower first.
+///
+/// # Errors
+/// More numbers.
+pub fn check_array(setting: &'static str, what: &str, sizes: &[(usize, &str)]) -> Result<(), Error> {
+    let numbers = sizes
+        .iter()
+        .try_fold(1usize, |product, (size, _)| product.checked_mul(*size));
+    if numbers.is_some_and(|numbers| numbers <= MOST_NUMBERS) {
+        return Ok(());
+    }
+    let sizes: Vec<String> = sizes
+        .iter()
+        .map(|(size, word)| format!("{size} {word}"))
+        .collect();
+    Err(Error::Setting {
+        name: setting,
+        problem: format!(
+            "{what} would take {}, more than the {MOST_NUMBERS} numbers (4 GiB) that one array may have; lower one of these",
+            sizes.join(" x ")
+        ),
+    })
+}
+
 /// y = x W + b.
 #[derive(Module, Debug)]
 pub struct Linear {

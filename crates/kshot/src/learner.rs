@@ -5,11 +5,11 @@ use std::any::Any;
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
 
-use crate::episode::{Episode, Support};
+use crate::episode::{Episode, Support, TaskShape};
 use crate::error::Error;
 use crate::inner::Plain;
 use crate::method::{Batch, Kernel, Method, Objective, Scores, one_hot};
-use crate::norm::{Norm, Pass};
+use crate::norm::{Norm, NormalisedBy, Pass};
 use crate::parameters::{self, Parameter};
 
 /// The result of one episode of meta-training.
@@ -113,6 +113,25 @@ pub trait Learner: Send + Sync {
     /// Whether it is not yet what its training is for, so that no validation of it counts as the best.
     fn provisional(&self) -> bool {
         false
+    }
+
+    /// Whose statistics normalise an evaluation under `norm`: what every report says of it.
+    fn normalised_by(&self, norm: Norm) -> NormalisedBy {
+        let has_statistics = self.parameters().iter().any(Parameter::is_running_average);
+        match norm {
+            _ if !has_statistics => NormalisedBy::Nothing,
+            Norm::Episode => NormalisedBy::Episode,
+            Norm::Running => NormalisedBy::RunningAverages,
+        }
+    }
+
+    /// Checks that tasks of this shape, `together` of them in one weight update (0 in an evaluation), have no more classes
+    /// than it can answer and ask for no array that memory can't hold, before anything is made for them.
+    ///
+    /// # Errors
+    /// Too many classes, or the first array that is too large.
+    fn check_task(&self, _task: TaskShape, _together: usize) -> Result<(), Error> {
+        Ok(())
     }
 
     /// How many classes its tasks must have, where that is fixed when it is made.
@@ -244,13 +263,9 @@ impl<M: Method> Erased<M> {
     /// The gradients and figures of a loss.
     fn step(&self, objective: Objective, pass: Pass, n_way: usize, query_labels: &[usize]) -> Step {
         let Objective { loss, logits } = objective;
-        let mut gradients = if self.parameters.iter().any(|parameter| parameter.trainable) {
-            loss.clone().backward()
-        } else {
-            // A tracked zero beside it gives a loss without weights its graph.
-            let zero = Tensor::<1>::zeros([1], &self.training_device).require_grad();
-            (loss.clone() + zero).backward()
-        };
+        // A tracked zero beside it gives a loss a graph that depends on no weight, as a baseline's that learns nothing.
+        let zero = Tensor::<1>::zeros([1], &self.training_device).require_grad();
+        let mut gradients = (loss.clone() + zero).backward();
         let statistics = pass
             .into_statistics()
             .into_iter()
@@ -300,6 +315,10 @@ impl<M: Method> Learner for Erased<M> {
                 episodes.chunks(JOINT).map(|chunk| self.steps(chunk)).collect();
             Ok(Step::weighted(steps?.into_iter().flatten().collect()))
         })
+    }
+
+    fn check_task(&self, task: TaskShape, together: usize) -> Result<(), Error> {
+        self.plain.check_task(task, together.min(JOINT))
     }
 
     fn adapt(&self, support: &Support, norm: Norm) -> Result<Task, Error> {

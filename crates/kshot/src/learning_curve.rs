@@ -85,6 +85,7 @@ pub fn evaluate(
         progress(done as f64 / work as f64)
     };
     let started = Instant::now();
+    learner.check_task(evaluation.tasks.largest(), 0)?;
     let (sampler, norm) = (evaluation.sampler()?, evaluation.norm);
     let Some(own) = follow(learner, &sampler, evaluation.episodes, norm, None, &mut go_on)? else {
         return Ok(None);
@@ -122,7 +123,7 @@ pub fn evaluate(
         ci95,
         episodes: evaluation.episodes as usize,
     };
-    let record = evaluation.record("steps", accuracy, seconds);
+    let record = evaluation.record(learner, "steps", accuracy, seconds);
     let mut curves = vec![own];
     for (plain, _) in best.into_iter().flatten() {
         let by = Some((plain, steps));

@@ -114,6 +114,21 @@ impl Options {
 }
 
 impl OptionSpec {
+    /// One from its parts.
+    pub const fn new(
+        name: &'static str,
+        kind: OptionKind,
+        default: &'static str,
+        help: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            kind,
+            default,
+            help,
+        }
+    }
+
     fn check(&self, value: &str) -> Result<(), OptionError> {
         let problem = match self.kind {
             OptionKind::Flag if value == "true" || value == "false" => None,

@@ -19,6 +19,13 @@ pub struct Parameter {
     pub trainable: bool,
 }
 
+impl Parameter {
+    /// Whether it is the running mean or variance of a normalisation.
+    pub fn is_running_average(&self) -> bool {
+        self.name.ends_with("running_mean") || self.name.ends_with("running_variance")
+    }
+}
+
 /// Every float parameter of `module` in the order of its fields.
 pub fn list<M: Module>(module: &M) -> Vec<Parameter> {
     #[derive(Default)]

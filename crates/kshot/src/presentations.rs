@@ -62,6 +62,7 @@ pub fn evaluate(
         n_shot: 1..=1,
         n_query: PRESENTATIONS - 1,
     };
+    learner.check_task(tasks.largest(), 0)?;
     let sampler = Evaluation {
         tasks,
         ..evaluation.clone()
@@ -95,7 +96,7 @@ pub fn evaluate(
     let record = Record {
         shot: 0,
         query: PRESENTATIONS,
-        ..evaluation.record("presentations", accuracy, seconds)
+        ..evaluation.record(learner, "presentations", accuracy, seconds)
     };
     Ok(PresentationsRecord {
         record,

@@ -10,7 +10,7 @@ use crate::data::{Dataset, Part};
 use crate::error::Error;
 use crate::eval::{self, Accuracy, Answered};
 use crate::learner::Learner;
-use crate::norm::Norm;
+use crate::norm::{Norm, NormalisedBy};
 use crate::sampler::{Sampler, TaskRange};
 use crate::settings::Settings;
 
@@ -32,8 +32,11 @@ pub struct Record {
     pub partition: String,
     /// `episodes`, `alphabet`, `lake` or `presentations`.
     pub protocol: String,
-    /// Whose statistics normalised.
+    /// The policy of batch normalisation.
     pub norm: Norm,
+    /// Whose statistics normalised under it; records of earlier versions don't say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalised_by: Option<NormalisedBy>,
     /// Classes per episode.
     pub way: usize,
     /// Labelled examples per class.
@@ -71,7 +74,7 @@ pub struct Evaluation {
     pub episodes: u64,
     /// Seed of the episodes.
     pub seed: u64,
-    /// Whose statistics normalise.
+    /// The policy of batch normalisation.
     pub norm: Norm,
     /// Each episode from one alphabet, as in Lake's benchmark: its characters are harder to tell apart.
     pub within_group: bool,
@@ -133,6 +136,7 @@ impl Evaluation {
         keep: impl Fn(&Answered) -> T + Sync,
         progress: impl FnMut(u64) -> bool,
     ) -> Result<(Record, Vec<T>), Error> {
+        learner.check_task(self.tasks.largest(), 0)?;
         let sampler = self.sampler()?;
         let started = Instant::now();
         let keep = |answered: &Answered| (answered.accuracy(), keep(answered));
@@ -141,11 +145,11 @@ impl Evaluation {
         let seconds = started.elapsed().as_secs_f64();
         let accuracy = Accuracy::of(&values);
         let protocol = if self.within_group { "alphabet" } else { "episodes" };
-        Ok((self.record(protocol, accuracy, seconds), kept))
+        Ok((self.record(learner, protocol, accuracy, seconds), kept))
     }
 
-    /// The record of `accuracy`, measured on its tasks in so many seconds.
-    pub fn record(&self, protocol: &str, accuracy: Accuracy, seconds: f64) -> Record {
+    /// The record of the `accuracy` of `learner`, measured on its tasks in so many seconds.
+    pub fn record(&self, learner: &dyn Learner, protocol: &str, accuracy: Accuracy, seconds: f64) -> Record {
         Record {
             method: self.method.clone(),
             encoder: self.encoder.clone(),
@@ -154,6 +158,7 @@ impl Evaluation {
             partition: self.dataset.partition().to_owned(),
             protocol: protocol.to_owned(),
             norm: self.norm,
+            normalised_by: Some(learner.normalised_by(self.norm)),
             way: *self.tasks.n_way.end(),
             shot: *self.tasks.n_shot.end(),
             query: self.tasks.n_query,

@@ -4,14 +4,18 @@
 //! after a few gradient steps on those points. Beside the classification of pictures it is the check that the inner loop and its
 //! meta-gradient ([`crate::inner`]) do what they should, in seconds: `kshot train maml --data sinusoid`.
 
+mod options;
 mod page;
+
+pub use options::OPTIONS;
 
 use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::block::he_normal;
 use crate::data::sinusoid::{INPUTS, Points, Sinusoid};
+use crate::error::Error;
 use crate::eval::Accuracy;
 use crate::inner::{Batch, Descent, Layer, Network, Normalisation, Order, Rates, Targets, Weights};
 use crate::learner::logits_on_host;
@@ -45,11 +49,18 @@ pub struct Training {
     pub inner_lr: f32,
     /// Rate of Adam.
     pub lr: f64,
-    /// Exact, or first order.
-    #[serde(skip)]
+    /// Exact, or first order; `2` or `1`.
+    #[serde(serialize_with = "number_of")]
     pub order: Order,
     /// Of weights and tasks.
     pub seed: u64,
+}
+
+fn number_of<S: Serializer>(order: &Order, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u8(match order {
+        Order::First => 1,
+        Order::Second => 2,
+    })
 }
 
 impl Default for Training {
@@ -143,7 +154,10 @@ impl Regression {
     }
 
     /// One update of the weights (algorithm 1); gives the loss after adaptation.
-    pub fn step(&mut self) -> f64 {
+    ///
+    /// # Errors
+    /// A loss that is infinite or not a number.
+    pub fn step(&mut self) -> Result<f64, Error> {
         let tasks = self.training.tasks;
         let (mut support, mut query) = (Points::default(), Points::default());
         for task in 0..tasks as u64 {
@@ -163,6 +177,8 @@ impl Regression {
             self.training.order,
             false,
         );
+        let loss = found.losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / tasks as f64;
+        self.finite(loss)?;
         let device = Device::flex();
         let gradients = found.start.sum().into_iter().map(|sum| {
             let mean: Vec<f32> = sum.into_iter().map(|value| value / tasks as f32).collect();
@@ -171,11 +187,26 @@ impl Regression {
         self.optimizer
             .step(self.training.lr, &mut self.values, gradients.collect());
         self.update += 1;
-        found.losses.iter().map(|loss| f64::from(*loss)).sum::<f64>() / tasks as f64
+        Ok(loss)
+    }
+
+    fn finite(&self, loss: f64) -> Result<(), Error> {
+        if loss.is_finite() {
+            return Ok(());
+        }
+        Err(Error::NotFinite {
+            place: format!("update {}", self.update),
+            loss: loss as f32,
+            kept: String::new(),
+            lower: "--lr or --inner-lr".to_owned(),
+        })
     }
 
     /// Errors on tasks that it has not seen.
-    pub fn errors(&self) -> Vec<MeanSquaredError> {
+    ///
+    /// # Errors
+    /// One that is infinite or not a number.
+    pub fn errors(&self) -> Result<Vec<MeanSquaredError>, Error> {
         let start = self.start();
         let cases = SHOTS
             .into_iter()
@@ -187,12 +218,13 @@ impl Regression {
                     .map(|task| self.error(&start, task, shots, steps))
                     .collect();
                 let error = Accuracy::of(&all);
-                MeanSquaredError {
+                self.finite(error.mean)?;
+                Ok(MeanSquaredError {
                     shots,
                     steps,
                     mse: error.mean,
                     ci95: error.ci95,
-                }
+                })
             })
             .collect()
     }
@@ -263,11 +295,11 @@ mod tests {
             ..Training::default()
         };
         let mut regression = Regression::new(training.clone());
-        let first = regression.step();
+        let first = regression.step().unwrap();
         for _ in 1..training.updates {
-            regression.step();
+            regression.step().unwrap();
         }
-        let errors = regression.errors();
+        let errors = regression.errors().unwrap();
         let of = |shots, steps| {
             let found = errors
                 .iter()
@@ -290,7 +322,9 @@ mod tests {
         };
         let page = regression.page(&outcome);
         crate::report::tests::well_formed::check(&page).unwrap();
-        assert!(page.contains("after 10 steps") && page.contains("<svg"));
+        assert!(
+            page.contains("after 10 steps") && page.contains("exact meta-gradient") && page.contains("<svg")
+        );
     }
 
     #[test]
@@ -301,7 +335,7 @@ mod tests {
                 ..Training::default()
             });
             (0..3).for_each(|_| {
-                regression.step();
+                regression.step().unwrap();
             });
             regression.start()
         };

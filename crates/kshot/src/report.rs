@@ -31,7 +31,7 @@ pub use samples::{Query, Row, Sample};
 use crate::checkpoint::Progress;
 use crate::error::Error;
 use crate::learner::Learner;
-use crate::norm::Norm;
+use crate::norm::NormalisedBy;
 use crate::record::{Evaluation, Record};
 use crate::sampler::TaskRange;
 use crate::settings::Settings;
@@ -63,6 +63,8 @@ pub struct Sources<'a> {
 pub struct Report {
     /// The result and its protocol.
     pub record: Record,
+    /// Whose statistics normalised.
+    pub normalised_by: NormalisedBy,
     /// Authors, year and title of the method's paper.
     pub paper: String,
     /// Test classes there are.
@@ -129,6 +131,7 @@ impl Report {
         });
         Ok(Self {
             record: record.clone(),
+            normalised_by: learner.normalised_by(evaluation.norm),
             paper: settings.method.paper.to_owned(),
             classes: dataset.classes(evaluation.part).len(),
             command: facts::command(record, folder),
@@ -185,17 +188,9 @@ impl Report {
         )
     }
 
-    /// Whose statistics normalised, and what follows for comparisons.
-    fn norm_in_words(&self) -> &'static str {
-        match self.record.norm {
-            Norm::Running => {
-                "Normalisation: running averages from training. No query sees another one: each is scored as it would be alone."
-            }
-            Norm::Episode => {
-                "Normalisation: the statistics of each episode's own images. This is transductive: a query's score depends on \
-                 the other queries of its episode. Compare it only with numbers that were measured the same way."
-            }
-        }
+    /// The policy of batch normalisation, and what it is here: `running (running averages)`.
+    fn norm(&self) -> String {
+        format!("{} ({})", self.record.norm, self.normalised_by.short())
     }
 
     /// How long the training was.

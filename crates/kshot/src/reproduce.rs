@@ -26,7 +26,8 @@ pub use kept::Kept;
 pub use outcome::{Outcome, Validation};
 pub use plan::{Plan, Protocol, Request, Run, SEED, TEST_EPISODES, Trial};
 pub use row::{
-    ALONE, COLUMNS, Column, Measure, Planned, Published, RUNNING, Row, Setup, Test, W5S1, W5S5, W20S1, W20S5,
+    ALONE, COLUMNS, Column, Measure, Planned, Published, RUNNING, Row, Setup, TRANSDUCTIVE, Test, W5S1, W5S5,
+    W20S1, W20S5,
 };
 pub use state::State;
 pub use table::{Cell, Form, Ours, Status, Table, Trained};

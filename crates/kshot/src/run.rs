@@ -22,8 +22,48 @@ pub fn create(folder: &Path, settings: &Settings) -> Result<(), Error> {
             problem: "already holds a run; go on with it by --resume, or choose another --out".to_owned(),
         });
     }
-    fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
+    check_free(folder)?;
+    make_folder(folder)?;
     write_config(folder, settings)
+}
+
+/// Checks that `folder` holds no report that a new one would replace.
+///
+/// # Errors
+/// A folder that holds a run or the report of one.
+pub fn check_free(folder: &Path) -> Result<(), Error> {
+    if checkpoint::list(&folder.join(CHECKPOINTS)).is_empty() && !folder.join("report.json").exists() {
+        return Ok(());
+    }
+    Err(Error::Checkpoint {
+        path: folder.to_owned(),
+        problem: "already holds a run; choose another --out".to_owned(),
+    })
+}
+
+/// Makes `folder` and those above it.
+///
+/// # Errors
+/// [`Error::Setting`] where a file is in its place, else [`Error::Io`].
+pub fn make_folder(folder: &Path) -> Result<(), Error> {
+    check_no_file(folder)?;
+    fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))
+}
+
+/// Checks that no file is where `folder` or one above it should be.
+///
+/// # Errors
+/// [`Error::Setting`] that names the file.
+pub fn check_no_file(folder: &Path) -> Result<(), Error> {
+    folder
+        .ancestors()
+        .find(|path| path.is_file())
+        .map_or(Ok(()), |file| {
+            Err(Error::Setting {
+                name: "out",
+                problem: format!("{} is a file, not a folder; choose another one", file.display()),
+            })
+        })
 }
 
 /// Writes `config.toml`: every setting, resolved.
@@ -103,6 +143,12 @@ pub fn open(path: &Path) -> Result<(Checkpoint, PathBuf, Vec<Error>), Error> {
         });
     }
     let folder = path.join(CHECKPOINTS);
+    if checkpoint::list(&folder).is_empty() {
+        return Err(Error::Checkpoint {
+            path: path.to_owned(),
+            problem: "neither a run folder nor a checkpoint folder: no checkpoint is here".to_owned(),
+        });
+    }
     let (latest, mut damaged) = checkpoint::latest(&folder)?;
     let latest_path = folder.join(checkpoint::name(latest.progress.episode));
     let best = latest

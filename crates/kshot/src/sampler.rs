@@ -26,6 +26,17 @@ pub struct TaskRange {
     pub n_query: usize,
 }
 
+impl TaskRange {
+    /// The largest task.
+    pub const fn largest(&self) -> TaskShape {
+        TaskShape {
+            n_way: *self.n_way.end(),
+            n_shot: *self.n_shot.end(),
+            n_query: self.n_query,
+        }
+    }
+}
+
 impl From<TaskShape> for TaskRange {
     fn from(task: TaskShape) -> Self {
         Self {
@@ -95,7 +106,7 @@ pub struct Sampler {
     part: Part,
     tasks: TaskRange,
     seed: u64,
-    /// Candidate class ranges: all classes, or one range per group that is large enough.
+    /// Candidate class ranges, those that are large enough: the dataset's pools (mostly all classes), or its groups.
     pools: Vec<std::ops::Range<usize>>,
     /// Share of the episodes whose classes come from as few groups as fill the way.
     few_groups: f64,
@@ -129,31 +140,20 @@ impl Sampler {
         let n_way = *tasks.n_way.end();
         let table = dataset.classes(part);
         let name = || format!("{} ({})", dataset.name(), dataset.partition());
-        let pools: Vec<_> = if within_group {
-            table
-                .groups()
-                .iter()
-                .map(|(_, range)| range.clone())
-                .filter(|range| range.len() >= n_way)
-                .collect()
-        } else if table.len() >= n_way {
-            std::iter::once(0..table.len()).collect()
+        let mut pools = if within_group {
+            table.groups().iter().map(|(_, range)| range.clone()).collect()
         } else {
-            Vec::new()
+            table.pools()
         };
+        let largest = pools.iter().map(std::ops::Range::len).max().unwrap_or(0);
+        pools.retain(|range| range.len() >= n_way);
         if pools.is_empty() {
-            let largest = table
-                .groups()
-                .iter()
-                .map(|(_, range)| range.len())
-                .max()
-                .unwrap_or(0);
             return Err(SamplerError::TooFewClasses {
                 dataset: name(),
                 part,
                 within: if within_group { " within one alphabet" } else { "" },
                 n_way,
-                found: if within_group { largest } else { table.len() },
+                found: largest,
             });
         }
         let needed = *tasks.n_shot.end() + tasks.n_query;
@@ -250,8 +250,17 @@ impl Sampler {
 
     /// `n_way` different classes.
     fn draw_classes(&self, rng: &mut ChaCha8Rng, n_way: usize) -> Vec<usize> {
-        if self.few_groups > 0.0 && rng.random_bool(self.few_groups) {
+        let few = self.few_groups > 0.0 && rng.random_bool(self.few_groups);
+        let pool = match self.pools.as_slice() {
+            [pool] => pool,
+            pools => &pools[rng.random_range(0..pools.len())],
+        };
+        if few {
             let groups = self.dataset.classes(self.part).groups();
+            let groups: Vec<_> = groups
+                .iter()
+                .filter(|(_, range)| pool.contains(&range.start))
+                .collect();
             let mut candidates = Vec::new();
             for group in index::sample(rng, groups.len(), groups.len()) {
                 candidates.extend(groups[group].1.clone());
@@ -262,10 +271,6 @@ impl Sampler {
             let places = index::sample(rng, candidates.len(), n_way);
             return places.into_iter().map(|place| candidates[place]).collect();
         }
-        let pool = match self.pools.as_slice() {
-            [pool] => pool,
-            pools => &pools[rng.random_range(0..pools.len())],
-        };
         let places = index::sample(rng, pool.len(), n_way);
         places.into_iter().map(|place| pool.start + place).collect()
     }

@@ -16,12 +16,13 @@ use crate::error::Error;
 use crate::eval::{self, Accuracy};
 use crate::learner::{Learner, Step};
 use crate::meta_batch::{InProcess, MetaBatch};
+use crate::named::{self, Named};
 use crate::norm::Norm;
 use crate::optimizer::{Moments, Optimizer};
 use crate::sampler::{Sampler, SamplerError};
 use crate::settings::Settings;
 use crate::trace::{Line, Trace};
-use crate::{model, named, transfer};
+use crate::{model, transfer};
 
 /// How far a running average moves towards each new batch statistic, as everywhere in the field.
 const MOMENTUM: f64 = 0.1;
@@ -29,8 +30,14 @@ const MOMENTUM: f64 = 0.1;
 /// Seeds of the three kinds of episodes below the training's own.
 const VALIDATION_SEED: u64 = 0x7661_6c69;
 
+/// Options of methods for the rate at which a task is learned: too high a one lets the training's loss grow without bound.
+const INNER_RATES: [&str; 2] = ["inner-lr", "first-rate"];
+
 /// Meta-batches that are made ahead of the step that uses them.
 const PREFETCH: usize = 3;
+
+/// Before a parameter's name: how many steps the optimizer has taken with it, where these are fewer than the updates.
+const TIME: &str = "time.";
 
 /// Why a training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +95,7 @@ impl Training {
         learner: Box<dyn Learner>,
     ) -> Result<Self, Error> {
         check_ways(settings, learner.n_way())?;
+        check_tasks(settings, learner.as_ref())?;
         check_trainable(settings, learner.as_ref())?;
         let values = learner.read();
         let decay = settings.core.number("average");
@@ -303,10 +311,18 @@ impl Training {
         }
         let mut training = named::from_parameters(parameters, &self.values, "raw.");
         for (parameter, moments) in parameters.iter().zip(self.optimizer.moments()) {
-            if let Some(Moments { first, second, .. }) = moments {
+            if let Some(Moments { time, first, second }) = moments {
                 let one = std::slice::from_ref(parameter);
                 training.extend(named::from_parameters(one, &[first], "first."));
                 training.extend(named::from_parameters(one, &[second], "second."));
+                // Only some updates had a gradient for it.
+                if time as u64 != self.progress.updates {
+                    training.push(Named {
+                        name: format!("{TIME}{}", parameter.name),
+                        shape: vec![1],
+                        values: vec![time as f32],
+                    });
+                }
             }
         }
         let checkpoint = Checkpoint {
@@ -324,11 +340,19 @@ impl Training {
         let last = checkpoint::list(&self.folder.join("checkpoint"))
             .last()
             .map(|(episode, _)| *episode);
-        let kept = last.map_or_else(String::new, |episode| format!(" (episode {episode})"));
+        let kept = last.map_or_else(String::new, |episode| {
+            format!(
+                "; the last good checkpoint is kept (episode {episode}), but going on from it would end in the same way"
+            )
+        });
+        let own = self.settings.method.options.iter().map(|spec| spec.name);
+        let rates = std::iter::once("lr").chain(own.filter(|name| INNER_RATES.contains(name)));
+        let rates: Vec<String> = rates.map(|name| format!("--{name}")).collect();
         Error::NotFinite {
-            episode: self.progress.episode,
+            place: format!("episode {}", self.progress.episode),
             loss,
             kept,
+            lower: rates.join(" or "),
         }
     }
 }
@@ -343,6 +367,28 @@ fn check_trainable(settings: &Settings, learner: &dyn Learner) -> Result<(), Err
         name: "episodes",
         problem: "the model has nothing to train; give --episodes 0, or an encoder with weights".to_owned(),
     })
+}
+
+/// Tasks that the learner can't answer or memory can't hold are refused before the training, not in its course.
+fn check_tasks(settings: &Settings, learner: &dyn Learner) -> Result<(), Error> {
+    let together = settings.core.integer("meta-batch");
+    let trained = settings.train_tasks().largest();
+    learner.check_task(trained, together)?;
+    for (way, tasks) in [
+        ("val-way", settings.val_tasks()?),
+        ("test-way", settings.test_tasks()?),
+    ] {
+        learner
+            .check_task(tasks.largest(), 0)
+            .map_err(|error| match error {
+                Error::Setting { name: "way", problem } => Error::Setting {
+                    name: way,
+                    problem: format!("{problem}, or give --{way} {}", trained.n_way),
+                },
+                other => other,
+            })?;
+    }
+    Ok(())
 }
 
 /// Validation and test must have as many classes as a learner is bound to; said before the training, not after it.
@@ -405,11 +451,14 @@ fn restore_moments(
         let one = std::slice::from_ref(parameter);
         let array = |prefix| named::to_parameters(one, &checkpoint.training, prefix, path, device);
         let (mut first, mut second) = (array("first.")?, array("second.")?);
-        let moments = first.pop().zip(second.pop()).map(|(first, second)| Moments {
-            time: checkpoint.progress.updates as usize,
-            first,
-            second,
-        });
+        let own = format!("{TIME}{}", parameter.name);
+        let own = checkpoint.training.iter().find(|array| array.name == own);
+        let time = own.and_then(|array| array.values.first());
+        let time = time.map_or(checkpoint.progress.updates as usize, |time| *time as usize);
+        let moments = first
+            .pop()
+            .zip(second.pop())
+            .map(|(first, second)| Moments { time, first, second });
         Ok(moments)
     };
     parameters.iter().map(restore).collect()

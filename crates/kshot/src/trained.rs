@@ -7,6 +7,7 @@ use burn::tensor::{Tensor, TensorData};
 use sha2::{Digest, Sha256};
 
 use crate::classifier::{Input, Picture};
+use crate::data::ImageShape;
 use crate::error::Error;
 use crate::learner::{self, Learner};
 use crate::model_file::ModelFile;
@@ -58,6 +59,35 @@ impl Trained {
             .file_name()
             .map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
         Self::new(ModelFile::from_checkpoint(&name, checkpoint, &found)?, &found)
+    }
+
+    /// One that takes `width` features of another program's as they are, and compares them by their angle. Nothing of it was
+    /// trained.
+    ///
+    /// # Errors
+    /// No features, or more than any model takes.
+    pub fn of_features(width: usize) -> Result<Self, Error> {
+        let channels = width.to_string();
+        let settings = [
+            ("method", "prototypical"),
+            ("distance", "cosine"),
+            ("encoder", "identity"),
+            ("data", "features:elsewhere"),
+            ("image-size", "1"),
+            ("channels", &channels),
+        ];
+        let file = ModelFile {
+            name: format!("features of {width} numbers"),
+            settings: settings
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            image: ImageShape::square(1, width),
+            weights: Vec::new(),
+            encoder: None,
+            card: String::new(),
+            prototypes: None,
+        };
+        Self::new(file, Path::new("features"))
     }
 
     /// From the bytes of a model file; `path` is where they came from.

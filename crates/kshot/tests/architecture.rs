@@ -1,6 +1,10 @@
 //! The structure that ARCHITECTURE.md promises, read off the source.
 
+#[path = "common/skipped.rs"]
+mod skipped;
+
 use std::path::Path;
+use std::process::Command;
 
 use kshot::data::registry::DATASETS;
 use kshot::encoder::ENCODERS;
@@ -69,4 +73,23 @@ fn every_registered_thing_has_a_file_of_its_name() {
         });
         assert!(here, "{}", spec.name);
     }
+}
+
+#[test]
+#[ignore = "only for the test below"]
+fn skips() {
+    skipped::skipped("nothing is there");
+    eprintln!("kept by the harness");
+}
+
+#[test]
+fn a_test_that_is_skipped_is_seen_in_an_ordinary_run() {
+    let program = std::env::current_exe().unwrap();
+    let run = Command::new(program)
+        .args(["--exact", "skips", "--ignored"])
+        .output();
+    let said = run.map(|output| [output.stdout, output.stderr].concat()).unwrap();
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("skips: nothing is there"), "{said}");
+    assert!(said.contains("1 passed") && !said.contains("kept by"), "{said}");
 }

@@ -1,14 +1,16 @@
 //! Siamese, Matching and Relation networks against independent PyTorch programs.
 //!
-//! `golden/{siamese,matching,matching-fce,relation}.safetensors` were made by the programs of those names in
+//! `golden/{siamese,koch,matching,matching-fce,relation}.safetensors` were made by the programs of those names in
 //! `bench/reference/`; each file's metadata says with which version, command and seed.
 
 #[path = "common/golden.rs"]
 mod golden;
 
-use golden::{Golden, IMAGE, TASK, assert_close, assert_gradients, difference};
-use kshot::episode::{Episode, Support, images};
+use golden::{Golden, IMAGE, TASK, assert_close, assert_gradients, difference, resolve};
+use kshot::data::ImageShape;
+use kshot::episode::{Episode, Support, TaskShape, images};
 use kshot::learner::{Learner, argmax, logits_on_host};
+use kshot::model;
 use kshot::norm::Norm;
 
 const SIAMESE: &[(&str, &str)] = &[("method", "siamese"), ("filters", "8")];
@@ -135,6 +137,54 @@ fn siamese_max_pooling_agrees_with_pytorch() {
     let support = episode.support_on(learner.device());
     let (found, _) = scores(learner.as_ref(), &support, &episode, Norm::Running);
     assert_close("scores", &found, golden.values("running.max.scores"), 1e-4);
+}
+
+#[test]
+fn siamese_on_koch_s_encoder_agrees_with_pytorch() {
+    // `golden/koch.safetensors` has images and an episode of its own.
+    let golden = Golden::read("koch");
+    let image = ImageShape::square(73, 1);
+    let settings = resolve(&[
+        ("method", "siamese"),
+        ("encoder", "koch"),
+        ("filters", "2"),
+        ("units", "5"),
+    ]);
+    let fresh = model::fresh(&settings, image).unwrap();
+    let weights: Vec<_> = fresh
+        .parameters()
+        .iter()
+        .map(|parameter| golden.arrays[&parameter.name].clone())
+        .collect();
+    let learner = model::with_weights(&settings, image, &weights, &golden.path).unwrap();
+    let pixels = golden.values("images");
+    let features = learner.embed(images(pixels, image, learner.device()), Norm::Running);
+    assert_close(
+        "features",
+        &logits_on_host(features),
+        golden.values("features"),
+        1e-5,
+    );
+    let (support, query) = pixels.split_at(pixels.len() / 2);
+    let episode = Episode {
+        task: TaskShape {
+            n_way: 2,
+            n_shot: 1,
+            n_query: 1,
+        },
+        image,
+        support: support.to_vec(),
+        query: query.to_vec(),
+        classes: vec![0, 1],
+        support_examples: vec![0; 2],
+        query_examples: vec![0; 2],
+    };
+    let support = episode.support_on(learner.device());
+    let (logits, _) = scores(learner.as_ref(), &support, &episode, Norm::Running);
+    assert_close("logits", &logits, golden.values("logits"), 1e-5);
+    let step = learner.meta_step(&episode).unwrap();
+    assert_close("loss", &[step.loss], golden.values("loss"), 1e-5);
+    assert_gradients(&golden, learner.as_ref(), &step, "grad");
 }
 
 #[test]

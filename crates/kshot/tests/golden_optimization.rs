@@ -19,15 +19,30 @@ fn learner(golden: &Golden, settings: &[(&str, &str)]) -> Box<dyn Learner> {
     golden.learner(&[&common[..], settings].concat())
 }
 
+/// Logits of the file's queries after adapting to its support set.
+fn scores(golden: &Golden, learner: &dyn Learner, norm: Norm) -> Vec<f32> {
+    let (episode, device) = (golden.episode(), learner.device());
+    let task = learner.adapt(&episode.support_on(device), norm).unwrap();
+    logits_on_host(
+        learner
+            .score(&task, episode.query_on(device), norm)
+            .unwrap()
+            .logits,
+    )
+}
+
+/// Relative to the largest of a gradient: some times the 3e-6 to 7e-6 that are found.
+const META_GRADIENT: f32 = 3e-5;
+
 /// Loss, accuracy and every gradient of a training step are those of `name`.
 #[track_caller]
-fn assert_step(golden: &Golden, learner: &dyn Learner, name: &str, tolerance: f32) -> Step {
+fn assert_step(golden: &Golden, learner: &dyn Learner, name: &str) -> Step {
     let step = learner.meta_step(&golden.episode()).unwrap();
     assert_close("loss", &[step.loss], golden.values(&format!("{name}.loss")), 1e-5);
     let logits = golden.values(&format!("{name}.logits"));
     let accuracy = kshot::learner::accuracy(logits, 5, &golden.episode().query_labels());
     assert_close("accuracy", &[step.accuracy], &[accuracy as f32], 1e-6);
-    golden::assert_gradients_within(golden, learner, &step, &format!("{name}.grad"), tolerance);
+    golden::assert_gradients_within(golden, learner, &step, &format!("{name}.grad"), META_GRADIENT);
     step
 }
 
@@ -38,7 +53,7 @@ fn the_exact_meta_gradient_over_1_3_5_and_11_steps_agrees_with_pytorch() {
     for (steps, rate) in [("1", "0.4"), ("3", "0.1"), ("5", "0.1"), ("11", "0.02")] {
         let settings = [("method", "maml"), ("inner-steps", steps), ("inner-lr", rate)];
         let learner = learner(&golden, &settings);
-        assert_step(&golden, learner.as_ref(), &format!("maml{steps}"), 1e-4);
+        assert_step(&golden, learner.as_ref(), &format!("maml{steps}"));
     }
 }
 
@@ -52,7 +67,7 @@ fn the_first_order_gradient_agrees_with_pytorch() {
         ("inner-lr", "0.1"),
     ];
     let learner = learner(&golden, &settings);
-    assert_step(&golden, learner.as_ref(), "first3", 1e-4);
+    assert_step(&golden, learner.as_ref(), "first3");
 }
 
 #[test]
@@ -61,7 +76,7 @@ fn anil_agrees_with_pytorch() {
     for (steps, rate) in [("1", "0.4"), ("5", "0.1")] {
         let settings = [("method", "anil"), ("inner-steps", steps), ("inner-lr", rate)];
         let learner = learner(&golden, &settings);
-        assert_step(&golden, learner.as_ref(), &format!("anil{steps}"), 1e-4);
+        assert_step(&golden, learner.as_ref(), &format!("anil{steps}"));
     }
 }
 
@@ -70,7 +85,7 @@ fn meta_sgd_agrees_with_pytorch_down_to_the_gradients_of_its_rates() {
     let golden = Golden::read("maml");
     for steps in ["1", "3"] {
         let learner = learner(&golden, &[("method", "meta-sgd"), ("inner-steps", steps)]);
-        assert_step(&golden, learner.as_ref(), &format!("meta_sgd{steps}"), 1e-4);
+        assert_step(&golden, learner.as_ref(), &format!("meta_sgd{steps}"));
     }
 }
 
@@ -96,7 +111,12 @@ fn a_warm_up_s_tasks_are_learned_as_anil_learns_them_and_later_ones_by_the_metho
             for (parameter, gradient) in learner.parameters().iter().zip(step.gradients) {
                 let Some(gradient) = gradient else { continue };
                 let expected = golden.values(&format!("{name}.grad.{}", parameter.name));
-                assert_close(&parameter.name, &logits_on_host(gradient), expected, 1e-4);
+                assert_close(
+                    &parameter.name,
+                    &logits_on_host(gradient),
+                    expected,
+                    META_GRADIENT,
+                );
                 learned += 1;
             }
             let prefix = format!("{name}.grad.");
@@ -130,17 +150,18 @@ fn batch_statistics_of_the_adapted_queries_agree_with_pytorch() {
 #[test]
 fn adapted_scores_agree_with_pytorch_under_every_norm() {
     let golden = Golden::read("maml");
-    let episode = golden.episode();
     for (norm, query_norm, name) in [
         (Norm::Episode, "averages", "maml1.logits"),
         (Norm::Running, "averages", "running.scores"),
         (Norm::Running, "support", "joined.scores"),
     ] {
         let learner = learner(&golden, &[("method", "maml"), ("query-norm", query_norm)]);
-        let device = learner.device();
-        let task = learner.adapt(&episode.support_on(device), norm).unwrap();
-        let scores = learner.score(&task, episode.query_on(device), norm).unwrap();
-        assert_close(name, &logits_on_host(scores.logits), golden.values(name), 1e-4);
+        assert_close(
+            name,
+            &scores(&golden, learner.as_ref(), norm),
+            golden.values(name),
+            1e-4,
+        );
     }
 }
 
@@ -261,28 +282,51 @@ fn one_step_on_a_linear_classifier_agrees_with_a_hand_computation() {
 
 #[test]
 fn reptile_agrees_with_pytorch() {
-    // `golden/reptile.safetensors` comes from `bench/reference/reptile.py`: every step sees all of a task's images.
+    // `golden/reptile.safetensors` comes from `bench/reference/reptile.py`. Steps on all of a task's images, and on mini-batches
+    // of which the last begins a new shuffle.
     let golden = Golden::read("reptile");
-    let settings = [
-        ("method", "reptile"),
-        ("inner-steps", "3"),
-        ("inner-batch", "1000"),
-    ];
+    for (batch, prefix) in [("1000", ""), ("10", "mini.")] {
+        let settings = [
+            ("method", "reptile"),
+            ("inner-steps", "3"),
+            ("inner-batch", batch),
+        ];
+        let learner = learner(&golden, &settings);
+        let step = learner.meta_step(&golden.episode()).unwrap();
+        let loss = golden.values(&format!("{prefix}loss"));
+        assert_close("loss", &[step.loss], loss, 1e-5);
+        golden::assert_gradients_within(&golden, learner.as_ref(), &step, &format!("{prefix}grad"), 1e-4);
+        let after = format!("{prefix}after.");
+        assert_eq!(
+            step.carried.len(),
+            golden
+                .arrays
+                .keys()
+                .filter(|name| name.starts_with(&after))
+                .count()
+        );
+        for (index, value) in step.carried {
+            let name = format!("{after}{}", learner.parameters()[index].name);
+            assert_close(&name, &logits_on_host(value), golden.values(&name), 1e-4);
+        }
+    }
+}
+
+#[test]
+fn reptile_s_adaptation_in_a_test_agrees_with_pytorch_under_either_norm() {
+    let golden = Golden::read("reptile");
+    let settings = [("method", "reptile"), ("test-steps", "4"), ("test-batch", "4")];
     let learner = learner(&golden, &settings);
-    let step = learner.meta_step(&golden.episode()).unwrap();
-    assert_close("loss", &[step.loss], golden.values("loss"), 1e-5);
-    golden::assert_gradients_within(&golden, learner.as_ref(), &step, "grad", 1e-4);
-    assert_eq!(
-        step.carried.len(),
-        golden
-            .arrays
-            .keys()
-            .filter(|name| name.starts_with("after."))
-            .count()
-    );
-    for (index, value) in step.carried {
-        let name = format!("after.{}", learner.parameters()[index].name);
-        assert_close(&name, &logits_on_host(value), golden.values(&name), 1e-4);
+    for (norm, name) in [
+        (Norm::Episode, "test.episode.scores"),
+        (Norm::Running, "test.running.scores"),
+    ] {
+        assert_close(
+            name,
+            &scores(&golden, learner.as_ref(), norm),
+            golden.values(name),
+            1e-4,
+        );
     }
 }
 
@@ -342,17 +386,13 @@ fn the_lstm_learner_agrees_with_pytorch() {
     let step = learner.meta_step(&golden.episode()).unwrap();
     assert_close("loss", &[step.loss], golden.values("loss"), 1e-5);
     golden::assert_gradients_within(&golden, learner.as_ref(), &step, "grad", 1e-3);
-    let episode = golden.episode();
-    let task = learner
-        .adapt(&episode.support_on(learner.device()), Norm::Episode)
-        .unwrap();
-    let scores = learner
-        .score(&task, episode.query_on(learner.device()), Norm::Episode)
-        .unwrap();
-    assert_close(
-        "logits",
-        &logits_on_host(scores.logits),
-        golden.values("logits"),
-        1e-4,
-    );
+    // Under running statistics the queries meet the averages over the support set's passes.
+    for (norm, name) in [(Norm::Episode, "logits"), (Norm::Running, "running.scores")] {
+        assert_close(
+            name,
+            &scores(&golden, learner.as_ref(), norm),
+            golden.values(name),
+            1e-4,
+        );
+    }
 }

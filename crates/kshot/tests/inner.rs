@@ -1,8 +1,9 @@
-//! Gradients and Hessian-vector products of networks of plain numbers against central differences in `f64`.
+//! Gradients, Hessian-vector products and meta-gradients of networks of plain numbers against central differences in `f64`.
 //!
-//! The loss in `f64` is written down here from the plain blocks of `kshot-kernels`; the network computes in `f32`.
+//! The loss in `f64`, and the descent for the meta-gradients, are written down here from the plain blocks of
+//! `kshot-kernels`; the network computes in `f32`.
 
-use kshot::inner::{Batch, Layer, Network, Targets, Weights};
+use kshot::inner::{Batch, Descent, Layer, Network, Order, Rates, Targets, Weights};
 use kshot::ops::conv_block::{Activation, BlockForm, EPSILON, kernel_shape};
 use kshot::random;
 use kshot_kernels::plain;
@@ -175,6 +176,215 @@ fn gradients_and_hessian_vector_products_agree_with_central_differences() {
                 gradient.values().iter().flatten(),
             ) {
                 assert!((a - b).abs() < 1e-4 * (1.0 + b.abs()), "{index}: {a} {b}");
+            }
+        }
+    }
+}
+
+/// Mean cross-entropy of one task's examples, and its gradient: one vector per parameter.
+fn loss_and_gradient(
+    layers: &[Layer],
+    weights: &[Vec<f64>],
+    inputs: &[f64],
+    labels: &[usize],
+) -> (f64, Vec<Vec<f64>>) {
+    // Each layer's input, and what the blocks keep for their gradients.
+    let mut met = Vec::new();
+    let mut values = inputs.to_vec();
+    let mut numbers = weights.iter();
+    let mut next = || numbers.next().unwrap().as_slice();
+    for layer in layers {
+        let (output, step) = match *layer {
+            Layer::Block { size, weight, form } => {
+                let [k, _, c_in, c_out] = weight;
+                let shape = kernel_shape([EXAMPLES, size.0, size.1, c_in], [k, c_out], form, 1);
+                let (w, gamma, beta) = (next(), next(), next());
+                let saved = plain::forward(&shape, &values, w, gamma, beta, f64::from(EPSILON));
+                (saved.out.clone(), Ok((shape, w, gamma, saved)))
+            }
+            Layer::Linear {
+                weight: [n_in, n_out],
+                relu,
+            } => {
+                assert!(!relu, "kinks have no place here");
+                let (w, b) = (next(), next());
+                let row = |x: &[f64]| -> Vec<f64> {
+                    let product = |o: usize| (0..n_in).map(|i| x[i] * w[i * n_out + o]).sum::<f64>();
+                    (0..n_out).map(|o| b[o] + product(o)).collect()
+                };
+                (
+                    values.chunks_exact(n_in).flat_map(row).collect(),
+                    Err((w, n_in, n_out)),
+                )
+            }
+        };
+        met.push((std::mem::replace(&mut values, output), step));
+    }
+    let (width, share) = (values.len() / EXAMPLES, 1.0 / EXAMPLES as f64);
+    let mut loss = 0.0;
+    let mut slope = Vec::new();
+    for (row, label) in values.chunks_exact(width).zip(labels) {
+        let sum: f64 = row.iter().map(|z| z.exp()).sum();
+        loss += share * (sum.ln() - row[*label]);
+        slope.extend((0..width).map(|o| share * (row[o].exp() / sum - f64::from(u8::from(o == *label)))));
+    }
+    let mut gradient = Vec::new();
+    for (input, step) in met.into_iter().rev() {
+        match step {
+            Ok((shape, w, gamma, saved)) => {
+                let found = plain::backward(&shape, &input, w, gamma, &saved, &slope);
+                gradient.extend([found.beta, found.gamma, found.weight]);
+                slope = found.input;
+            }
+            Err((w, n_in, n_out)) => {
+                let (mut by_weight, mut by_bias) = (vec![0.0; n_in * n_out], vec![0.0; n_out]);
+                let mut by_input = vec![0.0; input.len()];
+                for (example, d) in slope.chunks_exact(n_out).enumerate() {
+                    for (o, d) in d.iter().enumerate() {
+                        by_bias[o] += d;
+                        for i in 0..n_in {
+                            by_weight[i * n_out + o] += d * input[example * n_in + i];
+                            by_input[example * n_in + i] += d * w[i * n_out + o];
+                        }
+                    }
+                }
+                gradient.extend([by_bias, by_weight]);
+                slope = by_input;
+            }
+        }
+    }
+    gradient.reverse();
+    (loss, gradient)
+}
+
+/// Two tasks' examples: support sets, then queries.
+struct Examples {
+    support: Vec<f32>,
+    query: Vec<f32>,
+    /// The queries' labels.
+    labels: [usize; TASKS * EXAMPLES],
+}
+
+/// The sum over the tasks of the query loss after `steps` steps from `start` by `rates`, both `[tasks, length]`; by `f64`
+/// from the first number to the last.
+fn loss_after(
+    layers: &[Layer],
+    examples: &Examples,
+    start: &[Vec<f64>],
+    rates: &[Vec<f64>],
+    steps: usize,
+) -> f64 {
+    let task_loss = |task: usize| {
+        let part = |values: &[f64]| {
+            let len = values.len() / TASKS;
+            values[task * len..(task + 1) * len].to_vec()
+        };
+        let wide = |values: &[f32]| part(&values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>());
+        let labels = |all: &[usize]| all[task * EXAMPLES..(task + 1) * EXAMPLES].to_vec();
+        let mut weights: Vec<Vec<f64>> = start.iter().map(|values| part(values)).collect();
+        let rates: Vec<Vec<f64>> = rates.iter().map(|values| part(values)).collect();
+        for _ in 0..steps {
+            let (_, gradient) =
+                loss_and_gradient(layers, &weights, &wide(&examples.support), &labels(&LABELS));
+            for ((weights, rates), gradient) in weights.iter_mut().zip(&rates).zip(&gradient) {
+                for ((weight, rate), slope) in weights.iter_mut().zip(rates).zip(gradient) {
+                    *weight -= rate * slope;
+                }
+            }
+        }
+        let query = wide(&examples.query);
+        loss_and_gradient(layers, &weights, &query, &labels(&examples.labels)).0
+    };
+    (0..TASKS).map(task_loss).sum()
+}
+
+#[test]
+fn meta_gradients_over_1_3_and_5_steps_agree_with_central_differences() {
+    let [layers, ..] = networks();
+    let network = Network::new(layers.clone());
+    let start = draw(&layers, 21);
+    let mut rng = random::stream(22, &[]);
+    let mut images = || -> Vec<f32> {
+        let count = TASKS * EXAMPLES * layers[0].inputs();
+        (0..count).map(|_| rng.random_range(-1.0..1.0)).collect()
+    };
+    let examples = Examples {
+        support: images(),
+        query: images(),
+        labels: [2, 1, 0, 0, 2, 1, 1, 2, 2, 0, 0, 1],
+    };
+    let batch = |inputs, labels| Batch {
+        tasks: TASKS,
+        inputs,
+        targets: Targets::Labels(labels),
+    };
+    let (support, query) = (
+        batch(&examples.support, &LABELS),
+        batch(&examples.query, &examples.labels),
+    );
+    // Of either sign, as learned rates are; the same for both tasks.
+    let mut each = draw(&layers, 23);
+    for rates in &mut each {
+        rates.truncate(rates.len() / TASKS);
+        rates.iter_mut().for_each(|rate| *rate = 0.1 * *rate + 0.05);
+    }
+    let one: Vec<Vec<f32>> = each.iter().map(|rates| vec![0.1; rates.len()]).collect();
+    let wide = |values: &[Vec<f32>], along: &[Vec<f32>], by: f64| -> Vec<Vec<f64>> {
+        let moved = |(values, along): (&Vec<f32>, &Vec<f32>)| {
+            let numbers = values.iter().cycle().zip(along);
+            numbers.map(|(v, a)| f64::from(*v) + by * f64::from(*a)).collect()
+        };
+        values.iter().zip(along).map(moved).collect()
+    };
+    for (what, given, rates) in [
+        ("one rate", &one, Rates::One(0.1)),
+        ("each its rate", &each, Rates::Each(&each)),
+    ] {
+        for steps in [1, 3, 5] {
+            let descent = Descent {
+                network: &network,
+                rates,
+                steps,
+            };
+            let from = Weights::new(start.clone(), TASKS);
+            let found = descent.meta_gradient(from, &support, &query, Order::Second, false);
+            let slope = |by: &dyn Fn(f64) -> f64| [1e-3, 1e-4, 1e-5].map(|e| (by(e) - by(-e)) / (2.0 * e));
+            for seed in 30..33 {
+                let u = draw(&layers, seed);
+                let with_start = |by: f64| {
+                    loss_after(
+                        &layers,
+                        &examples,
+                        &wide(&start, &u, by),
+                        &wide(given, &u, 0.0),
+                        steps,
+                    )
+                };
+                assert_near(
+                    &format!("{what}, {steps} steps, start"),
+                    slope(&with_start),
+                    dot(found.start.values(), &u),
+                    1e-4,
+                );
+                let Some(by_rates) = &found.rates else {
+                    assert_eq!(what, "one rate");
+                    continue;
+                };
+                let with_rates = |by: f64| {
+                    loss_after(
+                        &layers,
+                        &examples,
+                        &wide(&start, &u, 0.0),
+                        &wide(given, &u, by),
+                        steps,
+                    )
+                };
+                assert_near(
+                    &format!("{what}, {steps} steps, rates"),
+                    slope(&with_rates),
+                    dot(by_rates.values(), &u),
+                    1e-4,
+                );
             }
         }
     }

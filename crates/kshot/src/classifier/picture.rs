@@ -18,6 +18,7 @@ use image::DynamicImage;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::data::features::vector;
 use crate::data::folder::Fit;
 use crate::data::folder::fit::{Target, fit};
 use crate::data::{DataError, ImageShape, pixels};
@@ -76,12 +77,23 @@ impl Input {
         Self { shape, polarity, fit }
     }
 
+    /// How many features the model takes, if it is one of features that are computed already and not of pictures.
+    pub fn features(&self) -> Option<usize> {
+        (self.shape.height == 1 && self.shape.width == 1).then_some(self.shape.channels)
+    }
+
     /// A PNG, JPEG, WebP or BMP as the model takes it, turned as its EXIF orientation says; `name` is what an error calls it.
+    /// For a model of features an `.npy` file of one vector.
     ///
     /// # Errors
     /// [`Error::Data`] for bytes that are no such picture, a damaged one, or one of more than 32,768 pixels a side or
     /// 512 MiB decoded, which is refused before it is decoded.
     pub fn decode(&self, bytes: &[u8], name: &Path) -> Result<Picture, Error> {
+        if let Some(width) = self.features()
+            && let Some(read) = vector(bytes, width, name)
+        {
+            return Picture::from_values(read?);
+        }
         pixels::decode(bytes, name, |picture| self.picture(picture, name))?
     }
 
@@ -91,7 +103,7 @@ impl Input {
     /// A model of feature vectors, which takes no pictures.
     pub fn picture(&self, picture: DynamicImage, name: &Path) -> Result<Picture, Error> {
         let shape = self.shape;
-        if shape.height != shape.width || ![1, 3].contains(&shape.channels) {
+        if self.features().is_some() || shape.height != shape.width || ![1, 3].contains(&shape.channels) {
             return Err(Error::Data(DataError::Damaged {
                 path: name.to_owned(),
                 problem: format!(

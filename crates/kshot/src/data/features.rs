@@ -13,6 +13,7 @@
 mod npy;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod rows;
 mod table;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,8 @@ use std::path::Path;
 use super::registry::{DatasetSpec, OpenRequest};
 use super::{Class, ClassTable, DataError, Dataset, ImageShape, Part, folder};
 use crate::options::{OptionKind, OptionSpec};
+
+pub use rows::{Classes, Rows, vector, vector_file};
 
 /// What the registry knows of features.
 pub static SPEC: DatasetSpec = DatasetSpec {
@@ -130,14 +133,7 @@ impl Features {
                 row.iter_mut().for_each(|x| *x /= length);
             }
         }
-        let mut classes: BTreeMap<&Label, Vec<usize>> = BTreeMap::new();
-        for (row, label) in labels.iter().enumerate() {
-            classes.entry(label).or_default().push(row);
-        }
-        let classes: Vec<(String, Vec<usize>)> = classes
-            .into_iter()
-            .map(|(label, rows)| (label.to_string(), rows))
-            .collect();
+        let classes = by_class(&labels);
         let parts = folder::partition(classes.len(), fractions, request.seed).map(|chosen| {
             let mut table = ClassTable::new();
             if !chosen.is_empty() {
@@ -159,6 +155,16 @@ impl Features {
             parts,
         })
     }
+}
+
+/// The classes, ordered as numbers or as text, and the rows of each.
+fn by_class(labels: &[Label]) -> Classes {
+    let mut classes: BTreeMap<&Label, Vec<usize>> = BTreeMap::new();
+    for (row, label) in labels.iter().enumerate() {
+        classes.entry(label).or_default().push(row);
+    }
+    let named = classes.into_iter().map(|(label, rows)| (label.to_string(), rows));
+    named.collect()
 }
 
 impl Dataset for Features {

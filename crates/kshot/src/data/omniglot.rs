@@ -19,6 +19,9 @@
 //! - `koch`: the 30 background alphabets for training; of the evaluation alphabets the 10 without a one-shot run of
 //!   Lake's for validation, the 10 of the runs for the test. Rotated classes in training only.
 //!
+//! With `rotations = episode` a whole episode is turned one way, as in the programs of Relation networks: every rotation is a
+//! pool of its own, so that no character meets another one turned differently.
+//!
 //! With `train-on = trainval` the validation classes are trained on as well, as papers do for their final model. They
 //! stay the validation part, which then says nothing about new classes. `generated-alphabets` adds alphabets of the
 //! [`glyphs`] dataset to the training part.
@@ -50,9 +53,10 @@ pub static SPEC: DatasetSpec = DatasetSpec {
     options: &[
         OptionSpec {
             name: "rotations",
-            kind: OptionKind::Choice(&["auto", "none", "train", "all"]),
+            kind: OptionKind::Choice(&["auto", "none", "train", "all", "episode"]),
             default: "auto",
-            help: "parts in which characters turned by 90, 180 and 270 degrees are classes of their own (auto: as the partition has them)",
+            help: "parts in which characters turned by 90, 180 and 270 degrees are classes of their own (auto: as the partition has \
+                   them; episode: in all parts, and the classes of an episode are all turned the same way)",
         },
         OptionSpec {
             name: "train-on",
@@ -89,6 +93,13 @@ fn open(request: &OpenRequest, cache: &PixelCache) -> Result<Box<dyn Dataset>, D
     if alphabets == 0 {
         return Ok(omniglot);
     }
+    if request.options.text("rotations") == split::EPISODE {
+        return Err(option(
+            "generated alphabets are upright and can't be in episodes that are turned as a whole; leave out \
+             --generated-alphabets or take other --rotations"
+                .to_owned(),
+        ));
+    }
     let shape = omniglot.shape;
     let generated = glyphs::training(alphabets, request.seed, shape)?;
     Ok(Box::new(Mixed::new(omniglot, generated)))
@@ -119,7 +130,8 @@ impl Omniglot {
             split_files: splits.iter().find(|folder| folder.is_dir()).unwrap_or(&splits[0]),
         };
         let parts = split::split(&drawings.characters, &choice)?;
-        let parts = parts.map(|classes| (table(&drawings, &classes), classes));
+        let divided = choice.rotations == split::EPISODE;
+        let parts = parts.map(|classes| (table(&drawings, &classes, divided), classes));
         Ok(Self {
             partition: request.partition.clone(),
             shape: ImageShape::square(side, channels),
@@ -200,11 +212,16 @@ impl Dataset for Omniglot {
     }
 }
 
-fn table(drawings: &Drawings, classes: &[Turned]) -> ClassTable {
+/// The classes of a part; `divided` with a pool for each rotation.
+fn table(drawings: &Drawings, classes: &[Turned], divided: bool) -> ClassTable {
     let alphabet = |character: usize| &*drawings.characters[character].alphabet;
     let mut table = ClassTable::new();
+    let mut last = None;
     for group in classes.chunk_by(|a, b| (alphabet(a.0), a.1) == (alphabet(b.0), b.1)) {
         let (first, rotation) = group[0];
+        if divided && last.replace(rotation) != Some(rotation) {
+            table.start_pool();
+        }
         let classes = group.iter().map(|&(character, _)| {
             let character = &drawings.characters[character];
             Class {

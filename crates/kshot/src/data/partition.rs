@@ -47,11 +47,14 @@ pub struct Class {
 
 /// The classes of one part, in groups (alphabets, or one group for all).
 ///
-/// Classes of a group lie next to each other, so that a group is a range of class indices.
+/// Classes of a group lie next to each other, so that a group is a range of class indices. Classes of one episode come from
+/// one pool, a range of groups; all classes are one pool unless the dataset divides them.
 #[derive(Clone, Debug, Default)]
 pub struct ClassTable {
     classes: Vec<Class>,
     groups: Vec<(String, Range<usize>)>,
+    /// Where a pool begins, but for the first.
+    divisions: Vec<usize>,
 }
 
 impl ClassTable {
@@ -65,6 +68,20 @@ impl ClassTable {
         let start = self.classes.len();
         self.classes.extend(classes);
         self.groups.push((name.into(), start..self.classes.len()));
+    }
+
+    /// The groups that follow are another pool: they never meet the ones before in an episode.
+    pub fn start_pool(&mut self) {
+        if !self.is_empty() {
+            self.divisions.push(self.len());
+        }
+    }
+
+    /// The pools, as ranges of class indices.
+    pub fn pools(&self) -> Vec<Range<usize>> {
+        let starts = std::iter::once(0).chain(self.divisions.iter().copied());
+        let ends = self.divisions.iter().copied().chain([self.len()]);
+        starts.zip(ends).map(|(start, end)| start..end).collect()
     }
 
     /// All classes.

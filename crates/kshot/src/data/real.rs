@@ -1,5 +1,8 @@
 //! Where the tests find real data.
 
+#[path = "../../tests/common/skipped.rs"]
+mod skipped;
+
 use std::path::{Path, PathBuf};
 
 /// The folder `name` of `KSHOT_DATA`, else of `shared/data` beside the workspace; says so on standard error when it
@@ -9,10 +12,10 @@ pub fn folder(name: &str) -> Option<PathBuf> {
     let data = std::env::var_os("KSHOT_DATA").map_or_else(beside, PathBuf::from);
     let found = data.join(name).is_dir();
     if !found {
-        eprintln!(
-            "skipped: no {name} in {}; set KSHOT_DATA to test with real data",
+        skipped::skipped(&format!(
+            "no {name} in {}; set KSHOT_DATA to test with real data",
             data.display()
-        );
+        ));
     }
     found.then_some(data)
 }

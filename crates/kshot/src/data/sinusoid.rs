@@ -13,7 +13,7 @@ use crate::random;
 pub static SPEC: DatasetSpec = DatasetSpec {
     name: "sinusoid",
     argument: "",
-    summary: "a regression: sinusoids of random amplitude and phase (kshot train maml --data sinusoid)",
+    summary: "a regression that maml alone learns: sinusoids of random amplitude and phase (kshot train maml --data sinusoid)",
     source: "generated; the tasks of Finn, Abbeel, Levine 2017, section 5.1",
     line_drawings: false,
     partitions: &["seeded"],
@@ -33,6 +33,20 @@ pub static SPEC: DatasetSpec = DatasetSpec {
 pub const INPUTS: std::ops::RangeInclusive<f32> = -5.0..=5.0;
 const AMPLITUDES: std::ops::RangeInclusive<f32> = 0.1..=5.0;
 const PHASES: std::ops::RangeInclusive<f32> = 0.0..=std::f32::consts::PI;
+
+/// What it is, for who asks for its classes.
+pub fn description() -> String {
+    format!(
+        "sinusoid: functions x -> a sin(x - b) with amplitudes a from {} to {} and phases b from {} to pi, each seen through \
+         points with x from {} to {}. It is a regression without classes and pictures; kshot train maml --data sinusoid \
+         learns it, and no other method does.",
+        AMPLITUDES.start(),
+        AMPLITUDES.end(),
+        PHASES.start(),
+        INPUTS.start(),
+        INPUTS.end()
+    )
+}
 
 /// A function x ↦ amplitude · sin(x − phase).
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -11,13 +11,13 @@
 //! Deviations: none known; the inner rate and the number of steps are MAML's unless given.
 
 use super::fast::{self, Adapted, Lesson, Model, QUERY_NORM, Rule, Watch};
-use super::maml::{self, AUTHORS, INNER_LR, INNER_STEPS, ORDER, Steps, TEST_STEPS, TUNED_20};
+use super::maml::{self, INNER_LR, INNER_STEPS, ORDER, Steps, TEST_STEPS, TUNED_20};
 use super::{Family, MethodRequest, MethodSpec};
 use crate::error::Error;
 use crate::inner::{Batch, Descent, Network, Order, Rates, Weights};
 use crate::learner::Learner;
 use crate::options::Options;
-use crate::reproduce::{ALONE, Planned, Published, Row, Setup, W20S1, W20S5};
+use crate::reproduce::{ALONE, Planned, Published, Row, Setup, TRANSDUCTIVE, W20S1, W20S5};
 
 pub static SPEC: MethodSpec = MethodSpec {
     name: "anil",
@@ -39,7 +39,7 @@ pub static SPEC: MethodSpec = MethodSpec {
             note: "One model for both columns, of 1 to 5 shots and 2 queries; 12,000 tasks, two for each update, at an inner rate \
                    of 0.4; a cosine schedule and averaged weights.",
             trainings: &[Planned::new("20-way", "paper-20way", STEPS, &[W20S1, W20S5], 5.0).with(TUNED_20)],
-            tests: &[AUTHORS],
+            tests: &[TRANSDUCTIVE],
         },
         strict: Setup {
             note: "The same training.",

@@ -25,7 +25,9 @@ use super::maml::{INNER_STEPS, Steps, TEST_STEPS};
 use super::{Family, MethodRequest, MethodSpec, Preset};
 use crate::error::Error;
 use crate::inner::{Batch, BatchStatistics, Weights};
+use crate::layers::check_array;
 use crate::learner::Learner;
+use crate::norm::NormalisedBy;
 use crate::options::{OptionKind, OptionSpec};
 use crate::reproduce::{Planned, Published, RUNNING, Row, Setup, W5S1, W5S5};
 
@@ -193,9 +195,8 @@ impl Met {
     }
 }
 
-/// What a descent met, step by step, and where it ends.
+/// Where a descent ends, and the averages of what normalised on its way.
 struct Descended {
-    met: Vec<Met>,
     end: Weights,
     statistics: Vec<BatchStatistics>,
 }
@@ -239,7 +240,7 @@ fn build(request: MethodRequest<'_>) -> Result<Box<dyn Learner>, Error> {
 
 impl Rule for LstmLearner {
     fn adapt(&self, model: &Model, support: &Batch<'_>, watch: &mut Watch<'_>) -> Adapted {
-        let found = self.descend(model, support, self.steps.test, watch);
+        let found = self.descend(model, support, self.steps.test, &mut |_| (), watch);
         Adapted {
             weights: found.end,
             statistics: Some(found.statistics),
@@ -250,9 +251,11 @@ impl Rule for LstmLearner {
         let mut lesson = Lesson::default();
         for task in 0..support.tasks {
             let (support, query) = (support.task(task), query.task(task));
-            let found = self.descend(model, &support, self.steps.train, &mut |_, _| ());
+            let mut met = Vec::with_capacity(self.steps.train);
+            let keep = &mut |step| met.push(step);
+            let found = self.descend(model, &support, self.steps.train, keep, &mut |_, _| ());
             let last = model.network.gradient(&found.end, &query, false);
-            let mut gradients = self.gradients(model, &found.met, &last.gradient);
+            let mut gradients = self.gradients(model, &met, &last.gradient);
             clip(&mut gradients, self.clip);
             lesson.loss += f64::from(last.losses[0]);
             lesson.accuracy += fast::recognised(&query, &last.outputs);
@@ -260,6 +263,30 @@ impl Rule for LstmLearner {
             lesson.statistics.push(last.statistics);
         }
         lesson
+    }
+
+    fn check_task(&self, model: &Model) -> Result<(), Error> {
+        let weights: usize = model
+            .weights()
+            .iter()
+            .map(|&index| model.value(index).len())
+            .sum();
+        // Each weight has θ, the gates and the memory's cell, inputs and outputs; in training each step's gradient and
+        // inputs are kept.
+        check_array(
+            "lstm-units",
+            "the rule's state of every weight",
+            &[(weights, "weights"), (2 * self.units + 7, "numbers")],
+        )?;
+        check_array(
+            "inner-steps",
+            "what the rule is told of every weight",
+            &[(self.steps.train, "steps"), (weights, "weights"), (3, "numbers")],
+        )
+    }
+
+    fn normalised_by(&self) -> NormalisedBy {
+        NormalisedBy::SupportSteps
     }
 }
 
@@ -275,13 +302,19 @@ impl LstmLearner {
         }
     }
 
-    /// The rule's steps on the support set of one task.
-    fn descend(&self, model: &Model, support: &Batch<'_>, steps: usize, watch: &mut Watch<'_>) -> Descended {
+    /// The rule's steps on the support set of one task; `keep` gets what each met.
+    fn descend(
+        &self,
+        model: &Model,
+        support: &Batch<'_>,
+        steps: usize,
+        keep: &mut dyn FnMut(Met),
+        watch: &mut Watch<'_>,
+    ) -> Descended {
         let rule = self.rule(model);
         let start = model.start();
         let mut state = rule.start(&start.concat());
         let mut found = Descended {
-            met: Vec::with_capacity(steps),
             end: Weights::new(start, 1),
             statistics: Vec::new(),
         };
@@ -296,7 +329,7 @@ impl LstmLearner {
                 .zip(state.theta())
                 .for_each(|(value, moved)| *value = moved);
             watch(&found.end, Some(&found.statistics));
-            found.met.push(met);
+            keep(met);
         }
         found
     }

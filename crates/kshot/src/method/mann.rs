@@ -47,7 +47,7 @@ use self::state::{Sizes, State};
 use super::common::{STRICT, check_ways, negative_log_likelihood, one_hot};
 use super::{Batch, Family, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
 use crate::encoder::Encoder;
-use crate::episode::Support;
+use crate::episode::{Support, TaskShape};
 use crate::error::Error;
 use crate::layers::{Linear, check_sizes, uniform};
 use crate::learner::{Learner, erase};
@@ -56,69 +56,55 @@ use crate::ops::memory::{is_on_cpu, memory_network};
 use crate::options::{OptionKind, OptionSpec};
 use crate::reproduce::{Planned, Published, RUNNING, Row, Setup, W5S1, W5S5};
 
-const fn option(
-    name: &'static str,
-    kind: OptionKind,
-    default: &'static str,
-    help: &'static str,
-) -> OptionSpec {
-    OptionSpec {
-        name,
-        kind,
-        default,
-        help,
-    }
-}
-
 pub static SPEC: MethodSpec = MethodSpec {
     name: "mann",
     family: Family::Model,
     paper: "Santoro et al. 2016, Meta-Learning with Memory-Augmented Neural Networks",
     summary: "an LSTM with an external memory, which reads images and labels one after the other",
     options: &[
-        option(
+        OptionSpec::new(
             "controller",
             OptionKind::Integer(1, 4096),
             "200",
             "hidden units of the LSTM",
         ),
-        option(
+        OptionSpec::new(
             "memory-rows",
             OptionKind::Integer(1, 65_536),
             "128",
             "rows of the memory, at least one per head",
         ),
-        option(
+        OptionSpec::new(
             "memory-width",
             OptionKind::Integer(1, 4096),
             "40",
             "numbers in a row of the memory",
         ),
-        option(
+        OptionSpec::new(
             "heads",
             OptionKind::Integer(1, 64),
             "4",
             "heads that read and write",
         ),
-        option(
+        OptionSpec::new(
             "usage-decay",
             OptionKind::Number(0.0, 1.0),
             "0.99",
             "how slowly the use of a row is forgotten, per step",
         ),
-        option(
+        OptionSpec::new(
             "sharpness",
             OptionKind::Choice(&["learned", "fixed"]),
             "learned",
             "factor of the cosines: from the controller, or 1 as in the paper",
         ),
-        option(
+        OptionSpec::new(
             "stored",
             OptionKind::Choice(&["key", "vector"]),
             "key",
             "what a head writes: its key as in the paper, or a vector of its own",
         ),
-        option(
+        OptionSpec::new(
             "sequence",
             OptionKind::Choice(&["mixed", "support-first", "sampled"]),
             "mixed",
@@ -127,7 +113,6 @@ pub static SPEC: MethodSpec = MethodSpec {
     ],
     defaults: &[
         ("way", "2-5"),
-        ("val-way", "5"),
         ("shot", "1"),
         ("query", "9"),
         ("meta-batch", "2"),
@@ -343,6 +328,11 @@ impl Method for Mann {
         let first = length(batches.first()?);
         let alike = batches.iter().all(|batch| length(batch) == first);
         alike.then(|| self.loss_together(batches, pass))
+    }
+
+    fn check_task(&self, task: TaskShape, together: usize) -> Result<(), Error> {
+        self.check(task.n_way)?;
+        self.sizes.check(task, together)
     }
 
     fn present(&self, sequence: &Support, norm: Norm) -> Option<Result<Tensor<2>, Error>> {

@@ -26,9 +26,9 @@ use rand::seq::SliceRandom;
 use super::common::{LABEL_SMOOTHING, TUNED, TUNED_STRICT, one_hot, smoothed_negative_log_likelihood, unit};
 use super::{Batch, Family, Kernel, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
 use crate::encoder::Encoder;
-use crate::episode::Support;
+use crate::episode::{Support, TaskShape};
 use crate::error::Error;
-use crate::layers::{LstmCell, check_sizes};
+use crate::layers::{LstmCell, check_array, check_sizes};
 use crate::learner::{Learner, erase};
 use crate::norm::{Norm, Pass};
 use crate::options::{OptionKind, OptionSpec};
@@ -267,6 +267,23 @@ impl Method for Matching {
             loss: smoothed_negative_log_likelihood(logits.clone(), &batch.query_labels, self.label_smoothing),
             logits,
         })
+    }
+
+    fn check_task(&self, task: TaskShape, _together: usize) -> Result<(), Error> {
+        let Some(context) = &self.context else {
+            return Ok(());
+        };
+        let gates = (context.query.bias.dims()[0], "gates");
+        check_array(
+            "reads",
+            "the readings of a task's queries",
+            &[(task.n_queries(), "queries"), (context.reads, "reads"), gates],
+        )?;
+        check_array(
+            "shot",
+            "the readings of its labelled images",
+            &[(task.n_support(), "images"), (2, "directions"), gates],
+        )
     }
 
     fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2> {

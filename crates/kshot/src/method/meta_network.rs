@@ -41,9 +41,9 @@ use super::common::{AVERAGE, COSINE, STRICT, check_ways, negative_log_likelihood
 use super::{Batch, Family, Method, MethodRequest, MethodSpec, Objective, Preset, Scores};
 use crate::encoder::Encoder;
 use crate::encoder::conv5::{Conv5, pools};
-use crate::episode::Support;
+use crate::episode::{Support, TaskShape};
 use crate::error::Error;
-use crate::layers::{Linear, LstmCell, uniform};
+use crate::layers::{Linear, LstmCell, check_array, uniform};
 use crate::learner::{Learner, erase};
 use crate::norm::{Norm, Pass};
 use crate::ops::coordinates::{self, HIDDEN};
@@ -336,6 +336,32 @@ impl Method for MetaNetwork {
             loss: negative_log_likelihood(logits.clone(), &batch.query_labels),
             logits,
         })
+    }
+
+    fn check_task(&self, task: TaskShape, together: usize) -> Result<(), Error> {
+        check_ways(task.n_way, self.output.dims()[1])?;
+        let product = |dims: &[usize]| dims.iter().product::<usize>();
+        let blocks = self.base.blocks.iter().map(|block| product(&block.dims()));
+        let weights = blocks.sum::<usize>() + product(&self.base.dense.dims()) + product(&self.output.dims());
+        check_array(
+            "shot",
+            "the fast weights of a task",
+            &[
+                (task.n_support(), "labelled images"),
+                (2, "numbers"),
+                (weights, "weights"),
+            ],
+        )?;
+        // In training the weights of all queries are kept for the way back.
+        let queries = match together {
+            0 => task.n_queries().min(TOGETHER),
+            _ => task.n_queries(),
+        };
+        check_array(
+            "query",
+            "the fast weights of its queries",
+            &[(queries, "queries"), (weights, "weights")],
+        )
     }
 
     fn embed(&self, images: Tensor<4>, norm: Norm) -> Tensor<2> {

@@ -12,16 +12,14 @@
 //! MAML's, at the first rate.
 
 use super::fast::{Adapted, Lesson, Model, QUERY_NORM, Rule, Watch};
-use super::maml::{
-    self, AUTHORS, INNER_STEPS, ORDER, Steps, TEST_STEPS, TUNED, TUNED_5, TUNED_20, WARM_UP_5,
-};
+use super::maml::{self, INNER_STEPS, ORDER, Steps, TEST_STEPS, TUNED, TUNED_5, TUNED_20, WARM_UP_5};
 use super::warm_up::{self, WARM_UP};
 use super::{Family, MethodRequest, MethodSpec, Preset};
 use crate::error::Error;
 use crate::inner::{Batch, Descent, Order, Rates, Weights};
 use crate::learner::Learner;
 use crate::options::{OptionKind, OptionSpec};
-use crate::reproduce::{ALONE, Planned, Published, Row, Setup, W5S1, W5S5, W20S1, W20S5};
+use crate::reproduce::{ALONE, Planned, Published, Row, Setup, TRANSDUCTIVE, W5S1, W5S5, W20S1, W20S5};
 
 pub static SPEC: MethodSpec = MethodSpec {
     name: "meta-sgd",
@@ -116,7 +114,7 @@ pub static SPEC: MethodSpec = MethodSpec {
                 Planned::new("5-way", "paper", STEPS_5, &[W5S1, W5S5], 5.0).with(TUNED_5),
                 Planned::new("20-way", "paper-20way", STEPS_20, &[W20S1, W20S5], 6.0).with(TUNED_20),
             ],
-            tests: &[AUTHORS],
+            tests: &[TRANSDUCTIVE],
         },
         strict: Setup {
             note: "The same trainings.",

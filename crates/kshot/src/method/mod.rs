@@ -33,7 +33,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::data::ImageShape;
 use crate::encoder::Encoder;
-use crate::episode::Support;
+use crate::episode::{Support, TaskShape};
 use crate::error::Error;
 use crate::learner::Learner;
 use crate::norm::{Norm, Pass};
@@ -181,6 +181,14 @@ pub trait Method: Module + Sync + 'static {
     /// logits are those of the episodes one after the other. `None` where it takes them one by one.
     fn joint_loss(&self, _batches: &[Batch], _pass: &mut Pass) -> Option<Result<Objective, Error>> {
         None
+    }
+
+    /// See [`Learner::check_task`].
+    ///
+    /// # Errors
+    /// Too many classes, or the first array that is too large.
+    fn check_task(&self, _task: TaskShape, _together: usize) -> Result<(), Error> {
+        Ok(())
     }
 
     /// Answers to images that are shown one after the other, each before its label: row t of the logits `[n, n_way]` is

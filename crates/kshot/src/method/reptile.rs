@@ -422,6 +422,10 @@ impl Order {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use safetensors::SafeTensors;
+
     use super::*;
 
     #[test]
@@ -450,5 +454,37 @@ mod tests {
             }
         }
         assert_ne!(order.streams[0], order.streams[1]);
+    }
+
+    /// `bench/reference/reptile.py` can't draw the shuffles, so it is told them.
+    #[test]
+    fn mini_batches_of_the_golden_file_s_images_are_those_that_pytorch_was_given() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/reptile.safetensors");
+        let bytes = std::fs::read(path).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let array = |name: &str| {
+            let array = file.tensor(name).unwrap();
+            let numbers = array.data().chunks_exact(4);
+            let numbers = numbers.map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+            (numbers.collect::<Vec<f32>>(), array.shape().to_vec())
+        };
+        let (images, shape) = array("images");
+        let len = images.len() / shape[0];
+        let drawn = |count: usize, shape: &[usize]| -> Vec<f32> {
+            let labels: Vec<usize> = (0..count).collect();
+            let batch = Batch {
+                tasks: 1,
+                inputs: &images[..count * len],
+                targets: Targets::Labels(&labels),
+            };
+            let examples = Examples::of(&batch, None);
+            let mut order = Order::new(&examples);
+            let batches = (0..shape[0]).flat_map(|_| order.next(&examples, shape[1]).1);
+            batches.map(|place| place as f32).collect()
+        };
+        let found =
+            [("order.train", shape[0]), ("order.test", 10)].map(|(name, count)| drawn(count, &array(name).1));
+        let given = ["order.train", "order.test"].map(|name| array(name).0);
+        assert_eq!(found, given);
     }
 }

@@ -133,7 +133,7 @@ pub static SPEC: MethodSpec = MethodSpec {
         Preset {
             name: "koch",
             summary: "Koch's own training: his encoder on 105x105 images of the 30 background alphabets, 64 pairs of one \
-                      class and 64 of two per update, affine distortions each with a chance of 1/2; test it by \
+                      class and 64 of two per update, 150,000 pairs between validations, at most 200 times so many, affine distortions each with a chance of 1/2; test it by \
                       kshot eval --protocol lake. Slow on a CPU",
             settings: &[
                 ("encoder", "koch"),
@@ -152,6 +152,9 @@ pub static SPEC: MethodSpec = MethodSpec {
                 ("augment-chance", "0.5"),
                 ("schedule", "constant"),
                 ("lr", "0.0001"),
+                ("episodes", "234400"),
+                ("val-interval", "1172"),
+                ("report-interval", "10"),
                 ("patience", "20"),
                 ("test-way", "20"),
                 ("test-query", "1"),

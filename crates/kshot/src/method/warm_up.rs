@@ -1,13 +1,20 @@
 //! A first part of a training in which the inner steps move the classifier alone.
 //!
 //! Inner steps that move all weights learn features slowly: the meta-gradient is dear, and early in a training it says
-//! little. [`Anil`]'s steps cost no more than one forward and backward pass, and learn them many times faster. The weights
-//! that they end with are as good a start for the steps of another rule as for their own.
+//! little. [`Anil`]'s steps cost no more than one forward and backward pass, and learn them many times faster.
+//!
+//! The weights that they end with are a start for the steps of another rule, but not one for which they were trained. Measured
+//! on Omniglot, 20-way validation, MAML's steps after 8,000 tasks of them: with the exact meta-gradient it fell from 89.8 % at
+//! the warm-up's end to 88.5 % after 2,000 tasks more; with the first order it fell from 83.1 to 67.5 % at once and came back
+//! to 82.7 %, and a training under the strict protocol was lost there (7.4 %). 5-way, first-order steps on all weights made
+//! such a model worse (95.3 to 92.7 %): a warm-up saves time, and is best followed by the exact gradient.
 
 use super::anil::Anil;
 use super::fast::{self, Adapted, Carried, Lesson, Model, Rule, Watch};
+use crate::error::Error;
 use crate::inner::Batch;
 use crate::learner::Learner;
+use crate::norm::NormalisedBy;
 use crate::options::{OptionKind, OptionSpec, Options};
 
 /// `--warm-up`.
@@ -70,6 +77,14 @@ impl<R: Rule> Rule for WarmUp<R> {
             gain: vec![support.tasks as f32],
         });
         lesson
+    }
+
+    fn check_task(&self, model: &Model) -> Result<(), Error> {
+        self.then.check_task(model)
+    }
+
+    fn normalised_by(&self) -> NormalisedBy {
+        self.then.normalised_by()
     }
 
     /// At the warm-up's very end the other rule has taught nothing yet.

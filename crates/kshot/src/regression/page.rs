@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::{Outcome, Regression, SHOTS, STEPS, grid};
 use crate::data::sinusoid::INPUTS;
+use crate::inner::Order;
 use crate::report::escape;
 use crate::report::html::document;
 use crate::report::numbers::{count, duration};
@@ -24,7 +25,7 @@ impl Regression {
         let training = &outcome.training;
         let mut html = format!(
             "<header>\n<h1>kshot: regression on sinusoids by MAML</h1>\n<p>Finn, Abbeel, Levine 2017, section 5.1. {} updates of {} \
-             tasks, {} inner {} of {} on {} points, Adam {}, seed {}; {}. Mean squared error over {} new sinusoids, \
+             tasks, {} inner {} of {} on {} points, {}, Adam {}, seed {}; {}. Mean squared error over {} new sinusoids, \
              with its 95 % interval:</p>\n</header>\n",
             count(training.updates),
             training.tasks,
@@ -36,6 +37,10 @@ impl Regression {
             },
             training.inner_lr,
             training.shots,
+            match training.order {
+                Order::First => "first-order meta-gradient (order 1)",
+                Order::Second => "exact meta-gradient (order 2)",
+            },
             training.lr,
             training.seed,
             escape::html(&duration(outcome.seconds)),

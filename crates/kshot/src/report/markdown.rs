@@ -14,7 +14,7 @@ pub fn page(report: &Report) -> String {
         cell(&report.title()),
         with_interval(record.accuracy, record.ci95),
         report.in_words(),
-        report.norm_in_words(),
+        report.normalised_by.in_words(),
     );
     table(
         &mut text,
@@ -41,7 +41,7 @@ pub fn page(report: &Report) -> String {
             ),
             ("test episodes", count(record.episodes as u64)),
             ("seed", record.seed.to_string()),
-            ("normalisation", record.norm.name().to_owned()),
+            ("normalisation", report.norm()),
             (
                 "checkpoint",
                 format!("after {} episodes", count(report.checkpoint)),

@@ -3,7 +3,7 @@
 mod fixture;
 pub(crate) mod well_formed;
 
-use super::*;
+use crate::norm::Norm;
 use crate::trace::Line;
 use fixture::{Noise, report, small, trace};
 

@@ -20,7 +20,7 @@ pub fn summary(report: &Report) -> String {
         record.query,
         record.episodes,
         record.seed,
-        report.norm_in_words(),
+        report.normalised_by.in_words(),
         report.training_in_words(),
     );
     for hard in report.pairs.iter().take(PAIRS) {

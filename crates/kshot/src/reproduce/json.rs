@@ -81,6 +81,7 @@ impl Table {
             "variant": form.row.variant,
             "protocol": line.protocol.name(),
             "norm": line.norm.name(),
+            "normalised_by": line.normalised_by,
             "query": cell.trial.query,
             "status": status(cell.status),
             "column": cell.trial.measure.name(),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::presented::PRESENTATIONS_NOTE;
 use super::row::{COLUMNS, Measure};
 use super::table::{Cell, Form, Ours, Status, Table};
-use crate::norm::Norm;
+use crate::norm::NormalisedBy;
 use crate::report::escape::{line as one_line, markdown as escaped};
 use crate::report::numbers::{count, duration};
 
@@ -156,8 +156,9 @@ impl Table {
     pub fn in_words(&self) -> String {
         let mut text = format!(
             "Accuracy in per cent on Omniglot with its 95 % interval, over {} test episodes of 15 queries per class unless \
-             said otherwise, seed {}. Strict: the official split, no rotated test classes, running statistics. Lake's \
-             benchmark: error in per cent over 400 trials; people err on 4.5.",
+             said otherwise, seed {}. Strict: the official split, no rotated test classes, and no query sees another one: \
+             running averages normalise, or what the line names. Lake's benchmark: error in per cent over 400 trials; people \
+             err on 4.5.",
             count(self.test_episodes),
             super::SEED,
         );
@@ -239,11 +240,12 @@ impl Form {
 }
 
 impl Ours {
-    /// `ours, strict`.
+    /// `ours, strict`, and what normalises where that is not running averages.
     pub fn name(&self) -> String {
-        let norm = match self.norm {
-            Norm::Running => "",
-            Norm::Episode => ", transductive",
+        let norm = match self.normalised_by {
+            NormalisedBy::RunningAverages => String::new(),
+            NormalisedBy::Episode => ", transductive".to_owned(),
+            other => format!(", {}", other.short()),
         };
         match self.protocol {
             super::Protocol::Paper => format!("ours, paper's protocol{norm}{}", self.queries()),

@@ -7,9 +7,11 @@ use serde::Serialize;
 
 use super::kept::Kept;
 use super::row::{COLUMNS, Column, Measure, Planned, Row, Setup, Test, W5S1, W20S1};
+use crate::data::ImageShape;
 use crate::error::Error;
 use crate::method::{self, METHODS, MethodSpec};
-use crate::norm::Norm;
+use crate::model;
+use crate::norm::{Norm, NormalisedBy};
 use crate::presentations::PRESENTATIONS;
 use crate::report::escape::shell;
 use crate::settings::{Layer, Settings};
@@ -18,6 +20,9 @@ use crate::settings::{Layer, Settings};
 pub const TEST_EPISODES: u64 = 1000;
 /// Seed of the test episodes.
 pub const SEED: u64 = 1;
+
+/// Side of the drawings where neither settings nor encoder say another.
+const SIDE: usize = 28;
 
 /// Settings that count training episodes, and what follows them, so that a scaled plan scales them.
 const SCALED: [&str; 4] = ["episodes", "val-interval", "halve-every", "report-interval"];
@@ -116,7 +121,7 @@ pub struct Run {
 pub struct Trial {
     /// What it measures.
     pub measure: Measure,
-    /// Whose statistics normalise.
+    /// The policy of batch normalisation.
     pub norm: Norm,
     /// Queries per class.
     pub query: usize,
@@ -266,6 +271,17 @@ impl Run {
     /// Planned training episodes.
     pub fn episodes(&self) -> u64 {
         self.settings.core.integer("episodes") as u64
+    }
+
+    /// Whose statistics normalise its models under `norm`.
+    ///
+    /// # Errors
+    /// Settings of which no model can be made.
+    pub fn normalised_by(&self, norm: Norm) -> Result<NormalisedBy, Error> {
+        let side = self.settings.core.text("image-size").parse().ok();
+        let side = side.or(self.settings.encoder.image_size).unwrap_or(SIDE);
+        let learner = model::fresh(&self.settings, ImageShape::square(side, 1))?;
+        Ok(learner.normalised_by(norm))
     }
 
     /// The command that makes `trial` on this run.

@@ -76,8 +76,8 @@ pub struct Row {
     pub published: Published,
     /// Ours under the paper's protocol; its first test is the paper's own.
     pub paper: Setup,
-    /// Ours under the protocol that is the same for all methods: official split, no rotated test classes, running
-    /// statistics.
+    /// Ours under the protocol that is the same for all methods: official split, no rotated test classes, no query sees
+    /// another one.
     pub strict: Setup,
 }
 
@@ -157,19 +157,26 @@ impl Planned {
 
 /// How the models of a setup are tested.
 pub struct Test {
-    /// Whose statistics normalise.
+    /// The policy of batch normalisation.
     pub norm: Norm,
     /// Queries per class, in the order of [`COLUMNS`].
     pub query: [usize; 4],
 }
 
-/// Running statistics and 15 queries per class.
+/// No query sees another one, and 15 queries per class.
 pub const RUNNING: Test = Test {
     norm: Norm::Running,
     query: [15; 4],
 };
 
-/// Running statistics and one query per class, for methods that look at every query in turn beside the support set.
+/// Every set its own statistics and as many queries per class as shots: the test of MAML's authors and of those of Relation
+/// networks.
+pub const TRANSDUCTIVE: Test = Test {
+    norm: Norm::Episode,
+    query: [1, 5, 1, 5],
+};
+
+/// No query sees another one, and one query per class: for methods that normalise each together with the support set.
 pub const ALONE: Test = Test {
     norm: Norm::Running,
     query: [1; 4],

@@ -9,7 +9,7 @@ use super::row::{COLUMNS, Measure, Row, Test};
 use super::state::State;
 use super::tested::{self, Model};
 use crate::error::Error;
-use crate::norm::Norm;
+use crate::norm::{Norm, NormalisedBy};
 use crate::report::Machine;
 use crate::trace::{self, Line};
 use crate::train::Ended;
@@ -46,8 +46,10 @@ pub struct Form {
 pub struct Ours {
     /// Under which protocol.
     pub protocol: Protocol,
-    /// Whose statistics normalised.
+    /// The policy of batch normalisation.
     pub norm: Norm,
+    /// Whose statistics normalise under it.
+    pub normalised_by: NormalisedBy,
     /// In the order of [`COLUMNS`]; `None` where nothing is planned.
     pub cells: [Option<Cell>; 4],
     /// Lake's benchmark, under the strict protocol.
@@ -187,6 +189,9 @@ impl Table {
         }
         let mut ours = Vec::new();
         for protocol in Protocol::ALL {
+            let Some(model) = runs.iter().find(|run| run.protocol == protocol) else {
+                continue;
+            };
             for test in protocol.setup(runs[0].row).tests {
                 let cell = |measure| {
                     let (at, run, trial) = find(runs, protocol, test, measure)?;
@@ -196,6 +201,7 @@ impl Table {
                 ours.push(Ours {
                     protocol,
                     norm: test.norm,
+                    normalised_by: model.normalised_by(test.norm)?,
                     cells: COLUMNS.map(|column| cell(Measure::Task(column))),
                     lake: cell(Measure::Lake),
                     presentations: cell(Measure::Presentations),

@@ -8,9 +8,10 @@ use super::tested::{Model, Tested, keep};
 use super::*;
 use crate::checkpoint::{Best, Checkpoint, Progress};
 use crate::method::METHODS;
-use crate::norm::Norm;
+use crate::norm::{Norm, NormalisedBy};
 use crate::presentations::Presentation;
 use crate::record::Record;
+use crate::report::escape;
 use crate::report::tests::well_formed;
 use crate::run;
 use crate::settings::Settings;
@@ -78,6 +79,7 @@ fn test(run: &Run, trial: &Trial, accuracy: f64) {
         }
         .to_owned(),
         norm: trial.norm,
+        normalised_by: None,
         way: column.way,
         shot: column.shot,
         query: trial.query,
@@ -181,6 +183,59 @@ fn strict_means_the_same_for_every_method() {
 }
 
 #[test]
+fn every_line_says_what_normalises_where_that_is_not_running_averages() {
+    let plan = plan(Path::new("out"), &[], 1.0);
+    for run in &plan.runs {
+        let by = run.normalised_by(Norm::Running).unwrap();
+        let expected = match run.method.name {
+            "maml" | "anil" | "meta-sgd" | "reptile" => match run.protocol {
+                // The paper's protocol of these is transductive.
+                Protocol::Paper => continue,
+                Protocol::Strict => NormalisedBy::SupportAndQuery,
+            },
+            "lstm-learner" => NormalisedBy::SupportSteps,
+            "meta-network" | "mann" => NormalisedBy::Nothing,
+            _ => NormalisedBy::RunningAverages,
+        };
+        assert_eq!(by, expected, "{}", run.name);
+    }
+    let table = Table::gather(&plan, Vec::new()).unwrap();
+    let text = table.to_markdown();
+    assert!(
+        !text.contains("running statistics")
+            && table
+                .in_words()
+                .contains("no query sees another one: running averages"),
+        "{}",
+        table.in_words()
+    );
+    let html = table.to_html();
+    for form in &table.forms {
+        for line in form
+            .ours
+            .iter()
+            .filter(|line| line.normalised_by != NormalisedBy::RunningAverages)
+        {
+            let words = match line.normalised_by {
+                NormalisedBy::Episode => "transductive",
+                by => by.short(),
+            };
+            assert!(line.name().contains(words), "{}", line.name());
+            assert!(text.contains(&line.name()) && html.contains(&escape::html(&line.name())));
+        }
+    }
+    let json = table.to_json();
+    let rows = json["rows"].as_array().unwrap();
+    let strict = |method: &str| {
+        let of = |row: &&serde_json::Value| row["method"] == method && row["protocol"] == "strict";
+        rows.iter().find(of).unwrap()["normalised_by"].clone()
+    };
+    assert_eq!(strict("maml"), "support-and-query");
+    assert_eq!(strict("lstm-learner"), "support-steps");
+    assert_eq!(strict("prototypical"), "running-averages");
+}
+
+#[test]
 fn the_commands_say_what_is_done() {
     let plan = plan(Path::new("my out"), &["matching"], 0.01);
     let run = run_of(&plan, "matching-fce-strict");
@@ -209,7 +264,7 @@ fn a_table_of_nothing_says_so_and_gives_the_published_numbers() {
         "{text}"
     );
     assert!(
-        text.contains("transductive, 19/15/10/5 queries | not trained |"),
+        text.contains("transductive, 1/5/1/5 queries | not trained |"),
         "{text}"
     );
     assert!(!table.is_finished());

@@ -23,7 +23,7 @@ pub static SETTINGS: &[OptionSpec] = &[
         "data",
         OptionKind::Text,
         "glyphs",
-        "dataset: glyphs, omniglot, folder:DIR, features:FILE",
+        "dataset: glyphs, omniglot, folder:DIR, features:FILE; for maml alone: sinusoid, a regression",
     ),
     setting(
         "data-dir",

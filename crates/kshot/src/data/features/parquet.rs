@@ -32,21 +32,28 @@ pub fn read(path: &Path) -> Result<Found, DataError> {
     };
     let file = File::open(path).map_err(|error| DataError::io(path, error))?;
     match guarded(|| table(file)) {
-        Ok(found) => found.map_err(damaged),
+        Ok(found) => {
+            let (shape, values, labels) = found.map_err(damaged)?;
+            Ok((shape, values, labels.map_err(damaged)))
+        }
         Err(panic) => Err(damaged(format!(
             "not a readable Parquet file (its reader failed: {panic})"
         ))),
     }
 }
 
-fn table(file: File) -> Result<Found, String> {
+/// The shape, the features, and the labels or why there are none.
+type Contents = (Vec<usize>, Vec<f32>, Result<Vec<Label>, String>);
+
+fn table(file: File) -> Result<Contents, String> {
     let table = Table(SerializedFileReader::new(file).map_err(unreadable)?);
-    let label = table.label()?;
-    let labels = table.labels(label)?;
-    let (width, values) = match table.list(label) {
+    let label = table.label();
+    let index = label.as_ref().ok().copied();
+    let (width, values) = match table.list(index) {
         Some(index) => table.rows_of_lists(index)?,
-        None => table.rows_of_columns(&table.numbers(label)?)?,
+        None => table.rows_of_columns(&table.numbers(index)?)?,
     };
+    let labels = label.and_then(|label| table.labels(label));
     // A width of 0 has no rows to count.
     let n = values.len().checked_div(width).unwrap_or(0);
     Ok((vec![n, width], values, labels))
@@ -93,21 +100,21 @@ impl Table {
     }
 
     /// The column of lists that holds the features, if there is one.
-    fn list(&self, label: usize) -> Option<usize> {
+    fn list(&self, label: Option<usize>) -> Option<usize> {
         let named = |wanted: &&'static str| {
             let is_it = |column: &ColumnDescriptor| column.max_rep_level() == 1 && top(column) == *wanted;
             self.columns()
-                .find(|&(index, column)| index != label && is_it(column))
+                .find(|&(index, column)| Some(index) != label && is_it(column))
         };
         let found = FEATURES.iter().find_map(named);
         found.map(|(index, _)| index)
     }
 
     /// The columns that are a feature each.
-    fn numbers(&self, label: usize) -> Result<Vec<usize>, String> {
+    fn numbers(&self, label: Option<usize>) -> Result<Vec<usize>, String> {
         let mut found = Vec::new();
         for (index, column) in self.columns() {
-            if index == label || !is_plain(column) || top(column).starts_with(INDEX) {
+            if Some(index) == label || !is_plain(column) || top(column).starts_with(INDEX) {
                 continue;
             }
             match column.physical_type() {

@@ -16,8 +16,41 @@ pub const FEATURES: [&str; 5] = ["features", "embeddings", "embedding", "X", "x"
 /// What labels are called.
 pub const LABELS: [&str; 6] = ["labels", "label", "y", "targets", "target", "class"];
 
-/// Reads `path` for the dataset called `name`.
+/// Features, and labels or why there are none.
+pub struct Table {
+    /// `[n, width]`.
+    pub values: Vec<f32>,
+    /// Features of an example.
+    pub width: usize,
+    labels: Result<Vec<Label>, DataError>,
+}
+
+impl Table {
+    /// With its labels, one for each example; `path` is where it came from.
+    pub fn labelled(self, path: &Path) -> Result<Labelled, DataError> {
+        let labels = self.labels?;
+        let n = self.values.len() / self.width;
+        if labels.len() != n {
+            return Err(DataError::Damaged {
+                path: path.to_owned(),
+                problem: format!("{n} examples and {} labels; there must be one each", labels.len()),
+            });
+        }
+        Ok(Labelled {
+            values: self.values,
+            width: self.width,
+            labels,
+        })
+    }
+}
+
+/// Reads `path`, with labels, for the dataset called `name`.
 pub fn read(name: &str, path: &Path) -> Result<Labelled, DataError> {
+    read_any(name, path)?.labelled(path)
+}
+
+/// Reads `path`, with labels or without, for what is called `name`.
+pub fn read_any(name: &str, path: &Path) -> Result<Table, DataError> {
     if !path.exists() {
         return Err(DataError::Missing {
             dataset: name.to_owned(),
@@ -40,7 +73,7 @@ pub fn read(name: &str, path: &Path) -> Result<Labelled, DataError> {
             (
                 array.shape.clone(),
                 array.floats().map_err(&damaged)?,
-                beside(path)?,
+                beside(path),
             )
         }
         Some("safetensors") => safetensors(path)?,
@@ -71,12 +104,6 @@ pub fn read(name: &str, path: &Path) -> Result<Labelled, DataError> {
             "{width} features per example, and at most 100000 are taken"
         )));
     }
-    if labels.len() != n {
-        return Err(damaged(format!(
-            "{n} examples and {} labels; there must be one each",
-            labels.len()
-        )));
-    }
     if let Some(at) = values.iter().position(|value| !value.is_finite()) {
         return Err(damaged(format!(
             "feature {} of example {} is {}; features must be finite",
@@ -85,15 +112,15 @@ pub fn read(name: &str, path: &Path) -> Result<Labelled, DataError> {
             values[at]
         )));
     }
-    Ok(Labelled {
+    Ok(Table {
         values,
         width,
         labels,
     })
 }
 
-/// The shape of the features, the features, and the labels.
-pub type Found = (Vec<usize>, Vec<f32>, Vec<Label>);
+/// The shape of the features, the features, and the labels or why there are none.
+pub type Found = (Vec<usize>, Vec<f32>, Result<Vec<Label>, DataError>);
 
 fn npz(path: &Path) -> Result<Found, DataError> {
     let damaged = |problem: String| DataError::Damaged {
@@ -142,9 +169,11 @@ fn npz(path: &Path) -> Result<Found, DataError> {
         array.shape.clone(),
         array.floats().map_err(|problem| wrong(&name, problem))?,
     );
-    let (name, bytes) = entry(&LABELS)?;
-    let labels = Array::parse(&bytes).and_then(|array| array.labels());
-    Ok((shape, values, labels.map_err(|problem| wrong(&name, problem))?))
+    let labels = entry(&LABELS).and_then(|(name, bytes)| {
+        let labels = Array::parse(&bytes).and_then(|array| array.labels());
+        labels.map_err(|problem| wrong(&name, problem))
+    });
+    Ok((shape, values, labels))
 }
 
 /// The labels beside an `.npy` file.
@@ -196,7 +225,7 @@ fn safetensors(path: &Path) -> Result<Found, DataError> {
             ))
         })
     };
-    let (features, labels) = (find(&FEATURES)?, find(&LABELS)?);
+    let features = find(&FEATURES)?;
     let values = match features.dtype() {
         Dtype::F32 => each(features.data(), f32::from_le_bytes),
         Dtype::F64 => each(features.data(), |bytes: [u8; 8]| f64::from_le_bytes(bytes) as f32),
@@ -210,22 +239,21 @@ fn safetensors(path: &Path) -> Result<Found, DataError> {
             )));
         }
     };
-    let numbers = match labels.dtype() {
-        Dtype::I64 => each(labels.data(), i64::from_le_bytes),
-        Dtype::I32 => each(labels.data(), |bytes: [u8; 4]| i32::from_le_bytes(bytes).into()),
-        Dtype::I16 => each(labels.data(), |bytes: [u8; 2]| i16::from_le_bytes(bytes).into()),
-        Dtype::U8 => each(labels.data(), |[byte]: [u8; 1]| byte.into()),
-        other => {
-            return Err(damaged(format!(
-                "labels of type {other:?}, expected whole numbers (I64)"
-            )));
-        }
-    };
-    Ok((
-        features.shape().to_vec(),
-        values,
-        numbers.into_iter().map(Label::Number).collect(),
-    ))
+    let labels = find(&LABELS).and_then(|labels| {
+        let numbers = match labels.dtype() {
+            Dtype::I64 => each(labels.data(), i64::from_le_bytes),
+            Dtype::I32 => each(labels.data(), |bytes: [u8; 4]| i32::from_le_bytes(bytes).into()),
+            Dtype::I16 => each(labels.data(), |bytes: [u8; 2]| i16::from_le_bytes(bytes).into()),
+            Dtype::U8 => each(labels.data(), |[byte]: [u8; 1]| byte.into()),
+            other => {
+                return Err(damaged(format!(
+                    "labels of type {other:?}, expected whole numbers (I64)"
+                )));
+            }
+        };
+        Ok(numbers.into_iter().map(Label::Number).collect())
+    });
+    Ok((features.shape().to_vec(), values, labels))
 }
 
 fn each<const N: usize, T>(bytes: &[u8], convert: impl Fn([u8; N]) -> T) -> Vec<T> {

@@ -141,6 +141,24 @@ fn a_safetensors_file_is_read() {
 }
 
 #[test]
+fn rows_need_no_labels_and_classes_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = archive(folder.path(), &[("embeddings.npy", features())]);
+    let rows = Rows::open(&path).unwrap();
+    assert_eq!(rows.width(), 2);
+    assert_eq!(rows.iter().nth(2).unwrap(), [5.0, 6.0]);
+    let error = Rows::open_labelled(&path).err().unwrap().to_string();
+    assert!(error.contains("no array called labels"), "{error}");
+    let path = archive(folder.path(), &[("X.npy", features()), ("y.npy", labels())]);
+    let (rows, classes) = Rows::open_labelled(&path).unwrap();
+    assert_eq!(rows.iter().len(), 4);
+    assert_eq!(
+        classes,
+        [("3".to_owned(), vec![1, 3]), ("7".to_owned(), vec![0, 2])]
+    );
+}
+
+#[test]
 fn damage_is_named_and_nothing_panics() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("f.npy");

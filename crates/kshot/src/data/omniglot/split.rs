@@ -33,6 +33,9 @@ const RANDOM_TEST: (usize, usize) = (423, 1623);
 /// Names the stream of the random split under the dataset's seed.
 const RANDOM_STREAM: u64 = 0x6f6d_6e69;
 
+/// The choice of rotations that turns a whole episode one way.
+pub const EPISODE: &str = "episode";
+
 /// A class: a character (index) turned one way.
 pub type Turned = (usize, Rotation);
 
@@ -40,7 +43,7 @@ pub type Turned = (usize, Rotation);
 pub struct Choice<'a> {
     /// One of [`PARTITIONS`].
     pub partition: &'a str,
-    /// `auto`, `none`, `train` or `all`.
+    /// `auto`, `none`, `train`, `all` or [`EPISODE`].
     pub rotations: &'a str,
     /// Whether the validation classes are trained on, too.
     pub train_on_val: bool,
@@ -50,7 +53,8 @@ pub struct Choice<'a> {
     pub split_files: &'a Path,
 }
 
-/// The classes of the train, validation and test part, each sorted by alphabet, rotation and character.
+/// The classes of the train, validation and test part, each sorted by alphabet, rotation and character, with [`EPISODE`]
+/// by rotation first.
 ///
 /// # Errors
 /// An unknown partition; split files that are missing, malformed or name an unknown character.
@@ -73,7 +77,7 @@ pub fn split(characters: &[Character], choice: &Choice<'_>) -> Result<[Vec<Turne
         let turned: &[Rotation] = match choice.rotations {
             "auto" if listed => continue,
             "auto" | "train" if index == 0 => &Rotation::ALL,
-            "all" => &Rotation::ALL,
+            "all" | EPISODE => &Rotation::ALL,
             _ => &[Rotation::R0],
         };
         let characters: BTreeSet<usize> = part.iter().map(|&(character, _)| character).collect();
@@ -92,7 +96,10 @@ pub fn split(characters: &[Character], choice: &Choice<'_>) -> Result<[Vec<Turne
         );
     }
     for part in &mut parts {
-        part.sort_by_key(|&(character, rotation)| (&characters[character].alphabet, rotation, character));
+        part.sort_by_key(|&(character, rotation)| {
+            let pool = (choice.rotations == EPISODE).then_some(rotation);
+            (pool, &characters[character].alphabet, rotation, character)
+        });
     }
     Ok(parts)
 }

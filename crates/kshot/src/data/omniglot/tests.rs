@@ -4,8 +4,11 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::*;
+use crate::augment::Augment;
 use crate::data::real;
+use crate::episode::TaskShape;
 use crate::options::Options;
+use crate::sampler::Sampler;
 
 mod damage;
 
@@ -219,6 +222,92 @@ fn the_last_sixth_of_the_background_alphabets_validates_and_turned_alphabets_are
     )
     .unwrap();
     assert_eq!(counts(&both), [(72, 24), (3, 1), (6, 2)]);
+}
+
+#[test]
+fn with_one_rotation_per_episode_no_episode_mixes_rotations() {
+    let (data, cache) = tiny();
+    let cache = PixelCache::at(cache.path());
+    let request = Ask {
+        options: &[("rotations", "episode")],
+        ..ask()
+    };
+    let dataset: std::sync::Arc<dyn Dataset> =
+        std::sync::Arc::new(open(data.path(), &cache, &request).unwrap());
+    let rotation = |name: &str| {
+        name.split_once("/rot")
+            .map_or(0, |(_, angle)| angle.parse().unwrap())
+    };
+    for (part, classes) in [(Part::Train, 15), (Part::Test, 6)] {
+        assert_eq!(dataset.classes(part).pools().len(), 4);
+        let task = |n_way| TaskShape {
+            n_way,
+            n_shot: 1,
+            n_query: 1,
+        };
+        for (few_groups, within) in [(0.0, false), (0.5, false), (0.0, true)] {
+            let n_way = if within { 3 } else { 5 };
+            let tasks = task(n_way).into();
+            let sampler = Sampler::new(dataset.clone(), part, tasks, 1, within, Augment::default()).unwrap();
+            let sampler = sampler.with_few_groups(few_groups);
+            let mut seen = std::collections::BTreeSet::new();
+            for index in 0..60 {
+                let episode = sampler.episode(index).unwrap();
+                let table = dataset.classes(part).classes();
+                let of: std::collections::BTreeSet<u32> = episode
+                    .classes
+                    .iter()
+                    .map(|&class| rotation(&table[class].name))
+                    .collect();
+                assert_eq!(of.len(), 1, "{part} {index}: {of:?}");
+                seen.extend(of);
+            }
+            assert_eq!(seen.into_iter().collect::<Vec<_>>(), [0, 90, 180, 270]);
+        }
+        // As many classes as characters, not as turned characters.
+        let most = Sampler::new(
+            dataset.clone(),
+            part,
+            task(classes).into(),
+            1,
+            false,
+            Augment::default(),
+        );
+        assert!(most.is_ok());
+        let error = Sampler::new(
+            dataset.clone(),
+            part,
+            task(classes + 1).into(),
+            1,
+            false,
+            Augment::default(),
+        );
+        let error = error.err().expect("too few classes").to_string();
+        assert!(error.contains(&format!("there are {classes}")), "{error}");
+    }
+}
+
+#[test]
+fn generated_alphabets_are_not_turned_with_an_episode() {
+    let (data, cache) = tiny();
+    let given = [("rotations", "episode"), ("generated-alphabets", "2")];
+    let given = given
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    let request = OpenRequest {
+        argument: String::new(),
+        data_dir: Some(data.path().to_owned()),
+        partition: "official".to_owned(),
+        image_size: None,
+        channels: None,
+        seed: 1,
+        options: Options::resolve(SPEC.options, &given).unwrap(),
+    };
+    let error = super::open(&request, &PixelCache::at(cache.path()))
+        .err()
+        .expect("an error")
+        .to_string();
+    assert!(error.contains("--generated-alphabets"), "{error}");
 }
 
 #[test]

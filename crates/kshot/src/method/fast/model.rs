@@ -126,6 +126,11 @@ impl Model {
         &self.values[index]
     }
 
+    /// Whether any of its blocks normalises.
+    pub(super) fn has_statistics(&self) -> bool {
+        !self.averages.is_empty()
+    }
+
     /// The running statistics of each block.
     pub(super) fn averages(&self) -> Vec<BatchStatistics> {
         self.averages

@@ -3,6 +3,9 @@
 use burn::tensor::{Device, Tensor};
 
 use super::sequence::Order;
+use crate::episode::TaskShape;
+use crate::error::Error;
+use crate::layers::check_array;
 use crate::ops::memory::MemoryForm;
 
 /// Sizes and variants.
@@ -49,6 +52,27 @@ impl Sizes {
     /// Numbers in the keys, and in the vectors to write where they are others.
     pub fn emitted_keys(&self) -> usize {
         self.heads * self.width * if self.vector_stored { 2 } else { 1 }
+    }
+
+    /// Checks that `together` sequences of so long tasks side by side (0: one) leave no more behind than memory can hold: at
+    /// every step a memory, where each head read and wrote, and the controller's gates, for the way back.
+    pub fn check(&self, task: TaskShape, together: usize) -> Result<(), Error> {
+        let steps = [
+            (together.max(1), "sequences"),
+            (task.n_support() + task.n_queries() + 1, "steps"),
+        ];
+        let memory = [(self.rows, "rows"), (self.width + 3 * self.heads + 1, "numbers")];
+        check_array(
+            "memory-rows",
+            "the memories of sequences side by side",
+            &[steps, memory].concat(),
+        )?;
+        let controller = [(4 * self.hidden + self.emitted(), "numbers of the controller")];
+        check_array(
+            "controller",
+            "the steps of sequences side by side",
+            &[&steps[..], &controller].concat(),
+        )
     }
 
     /// Numbers that the controller sends to the heads at each step.

@@ -31,7 +31,7 @@ pub fn write(html: &mut String, report: &Report) {
         ("queries", format!("{} per class", record.query)),
         ("test episodes", count(record.episodes as u64)),
         ("seed", record.seed.to_string()),
-        ("normalisation", record.norm.name().to_owned()),
+        ("normalisation", report.norm()),
         (
             "checkpoint",
             format!("after {}", counted(report.checkpoint, "episode", "episodes")),
@@ -50,7 +50,7 @@ pub fn write(html: &mut String, report: &Report) {
         html,
         "<p class=\"note\">{}</p>\n<p class=\"small quiet\">{}{}</p>\n\
          <p>This command repeats the evaluation:</p>\n<pre><code>{}</code></pre>\n</header>\n",
-        escape::html(report.norm_in_words()),
+        escape::html(report.normalised_by.in_words()),
         escape::html(&report.paper),
         spread(report),
         command(&report.command),

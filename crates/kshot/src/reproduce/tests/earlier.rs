@@ -93,6 +93,27 @@ fn a_table_made_from_a_table_alone_is_that_table() {
     }
 }
 
+#[test]
+fn a_table_from_before_it_said_what_normalises_is_read_as_it_was() {
+    let made = Made::of(&["lstm-learner"], 0.8);
+    let mut old = made.table.to_json();
+    for row in old["rows"].as_array_mut().unwrap() {
+        assert!(row.as_object_mut().unwrap().remove("normalised_by").is_some());
+    }
+    made.write(&old);
+    let (mut plan, notes) = made.kept(&[]);
+    assert!(notes.is_empty(), "{notes:?}");
+    plan.select_what_is_there();
+    let table = Table::gather(&plan, Vec::new()).unwrap();
+    assert_eq!(table.to_json(), made.table.to_json());
+}
+
+#[test]
+fn the_table_in_the_documentation_is_read() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/results/omniglot/table.json");
+    assert!(!Earlier::read(&path).unwrap().finished.is_empty());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 

@@ -97,6 +97,19 @@ fn a_column_of_lists_is_read_whatever_compresses_it() {
 }
 
 #[test]
+fn a_table_without_labels_has_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = "message schema { required float a; required float b; }";
+    let path = write(folder.path(), schema, Compression::SNAPPY, 1, |group, _| {
+        column::<FloatType>(group, &[1.0, 2.0], None, None);
+        column::<FloatType>(group, &[3.0, 4.0], None, None);
+    });
+    let found = tables::read_any("features", &path).unwrap();
+    assert_eq!((found.width, found.values), (2, vec![1.0, 3.0, 2.0, 4.0]));
+    refused(&path, "no column called labels");
+}
+
+#[test]
 fn columns_of_floats_are_a_feature_each_and_text_and_an_index_are_passed_over() {
     let folder = tempfile::tempdir().unwrap();
     let schema = "message schema {
@@ -168,6 +181,15 @@ fn tables_without_features_or_labels_say_what_there_is() {
     };
     refused(
         &one("message schema { required int32 a; required int32 b; }"),
+        "`a` holds whole numbers",
+    );
+    let schema = "message schema { required float a; required float b; }";
+    let path = write(folder.path(), schema, Compression::SNAPPY, 1, |group, _| {
+        column::<FloatType>(group, &[1.0, 2.0], None, None);
+        column::<FloatType>(group, &[3.0, 4.0], None, None);
+    });
+    refused(
+        &path,
         "no column called labels, label, y, targets, target, class; there are a, b",
     );
     refused(
@@ -180,7 +202,7 @@ fn tables_without_features_or_labels_say_what_there_is() {
     );
     let schema = "message schema { required float a; required float label; }";
     let path = write(folder.path(), schema, Compression::SNAPPY, 1, |group, _| {
-        column::<FloatType>(group, &[f32::NAN, 2.0], None, None);
+        column::<FloatType>(group, &[1.0, 2.0], None, None);
         column::<FloatType>(group, &[3.0, 4.0], None, None);
     });
     refused(&path, "labels holds FLOAT");
