@@ -16,10 +16,22 @@ fn main() -> ExitCode {
     match commands::run(arguments::command().get_matches()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", one_line(&error));
             ExitCode::from(commands::exit_code(&error))
         }
     }
+}
+
+/// An error with its causes, each said once: many errors have their cause in their own words already.
+fn one_line(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |said, cause| {
+        let cause = cause.to_string();
+        match said.as_str() {
+            "" => cause,
+            _ if said.contains(&cause) => said,
+            _ => format!("{said}: {cause}"),
+        }
+    })
 }
 
 /// Ends the process without a word when who reads its output has gone, as in `kshot methods | head`, and says nothing of

@@ -309,8 +309,7 @@ fn what_was_acknowledged_before_a_kill_is_in_the_store() {
         }
     }
     let mut interrupted = 0;
-    // More of them: KSHOT_KILLS=300.
-    let kills = std::env::var("KSHOT_KILLS").map_or(30, |count| count.parse().unwrap());
+    let kills = common::kills(30);
     for trial in 0..kills {
         let store = folder.path().join(format!("store{trial}"));
         let mut child = enroll(&store, &root)
@@ -465,4 +464,137 @@ fn heads_work_on_features_of_another_program() {
         1,
     );
     assert!(error.contains("--encoder identity"), "{error}");
+}
+
+/// The bytes of an `.npy` file of rows.
+fn npy(rows: &[Vec<f32>]) -> Vec<u8> {
+    let header = format!(
+        "{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, {}), }}\n",
+        rows.len(),
+        rows[0].len()
+    );
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.extend(rows.iter().flatten().flat_map(|value| value.to_le_bytes()));
+    bytes
+}
+
+#[test]
+fn features_of_another_program_are_enrolled_and_recognised() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let features = |name: &str| format!("features:{}", at(name).display());
+    let row = |class: usize, example: usize| -> Vec<f32> {
+        let noise = |feature: usize| ((class * 31 + example * 17 + feature * 7) % 13) as f32 / 40.0;
+        (0..8)
+            .map(|feature| if feature == class { 3.0 } else { 0.0 } + noise(feature))
+            .collect()
+    };
+    let rows: Vec<_> = (0..12).map(|index| row(index % 3, index)).collect();
+    fs::write(at("clip.npy"), npy(&rows)).unwrap();
+    let names = ["wren", "owl", "kite"];
+    let labels: Vec<&str> = (0..12).map(|index| names[index % 3]).collect();
+    let store = at("birds.kshot");
+    let enroll = |store: &Path, what: &str| {
+        let mut command = kshot();
+        command.arg("enroll").arg(store).arg(what).arg("--json");
+        command
+    };
+    let error = fail(&mut enroll(&store, &features("clip.npy")), 1);
+    assert!(
+        error.contains("no labels lie beside it") && !store.exists(),
+        "{error}"
+    );
+    fs::write(at("clip.labels.txt"), labels.join("\n")).unwrap();
+    for added in [4, 0] {
+        let output = succeed(&mut enroll(&store, &features("clip.npy")));
+        let lines = lines(&output.stdout);
+        assert_eq!(
+            (&lines[0]["class"], &lines[0]["added"]),
+            (&"kite".into(), &added.into())
+        );
+        let last = &lines[lines.len() - 1];
+        assert_eq!(
+            (&last["encoder"], &last["examples"]),
+            (&"features of 8 numbers".into(), &12.into())
+        );
+        assert_eq!(last["expected_accuracy"], 1.0);
+    }
+
+    // Without labels.
+    fs::write(at("new.npy"), npy(&[row(2, 77), row(0, 78), row(1, 79)])).unwrap();
+    for head in ["model", "prototypes", "nearest", "learned"] {
+        let mut command = kshot();
+        command.arg("classify").arg(&store).arg(features("new.npy"));
+        let answers = lines(&succeed(command.args(["--json", "--head", head])).stdout);
+        for (index, name) in ["kite", "wren", "owl"].into_iter().enumerate() {
+            assert_eq!(answers[index]["image"], format!("new.npy[{index}]"));
+            assert_eq!(answers[index]["ranked"][0]["label"], name, "{head}");
+        }
+        if head == "model" {
+            let example = answers[0]["evidence"][0]["example"].as_str().unwrap();
+            assert!(example.starts_with("clip.npy["), "{example}");
+        }
+    }
+    let to = at("birds.safetensors");
+    succeed(kshot().arg("export").arg(&store).arg("--to").arg(&to));
+
+    // What doesn't go together is said.
+    fs::write(at("other.npy"), npy(&[vec![1.0; 5], vec![2.0; 5]])).unwrap();
+    fs::write(at("other.labels.txt"), "a\nb\n").unwrap();
+    let error = fail(&mut enroll(&store, &features("other.npy")), 1);
+    assert!(
+        error.contains("takes 8 features") && error.contains("vectors of 5"),
+        "{error}"
+    );
+    fs::create_dir_all(at("pictures/a")).unwrap();
+    image::GrayImage::new(8, 8).save(at("pictures/a/1.png")).unwrap();
+    let pictures = at("pictures").display().to_string();
+    let error = fail(&mut enroll(&store, &pictures), 1);
+    assert!(error.contains("takes 8 numbers, not pictures"), "{error}");
+    let of_pictures = at("pictures.kshot");
+    succeed(&mut enroll(&of_pictures, &pictures));
+    let error = fail(&mut enroll(&of_pictures, &features("clip.npy")), 1);
+    assert!(
+        error.contains("takes pictures") && error.contains("vectors of 8"),
+        "{error}"
+    );
+    let error = fail(
+        kshot().arg("serve").arg(&store).args(["--addr", "127.0.0.1:0"]),
+        1,
+    );
+    assert!(
+        error.contains("features of 8 numbers") && error.contains("kshot classify"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_exported_is_a_model_and_not_pictures() {
+    let folder = tempfile::tempdir().unwrap();
+    let pictures = folder.path().join("pictures");
+    fs::create_dir_all(pictures.join("a")).unwrap();
+    drawing(0, 0).save(pictures.join("a/0.png")).unwrap();
+    for ending in ["onnx", "safetensors"] {
+        let to = folder.path().join("x").with_extension(ending);
+        let error = fail(kshot().arg("export").arg(&pictures).arg("--to").arg(&to), 1);
+        assert!(
+            error.contains("export takes a run folder") && error.contains("omniglot-conv4") && !to.exists(),
+            "{error}"
+        );
+    }
+    let error = fail(
+        kshot()
+            .arg("enroll")
+            .arg(folder.path().join("s"))
+            .arg("--encoder")
+            .arg(&pictures)
+            .arg(&pictures),
+        1,
+    );
+    assert!(
+        error.contains("neither a run folder nor a checkpoint folder"),
+        "{error}"
+    );
 }

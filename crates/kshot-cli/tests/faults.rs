@@ -10,19 +10,9 @@ use std::path::Path;
 use std::process::Command;
 
 use common::kshot;
+use common::skipped::skipped;
 use serde_json::Value;
-use server::{Server, bar, read_answer, teach};
-
-/// A picture that no compression makes small.
-fn noise(seed: u64, side: u32) -> image::GrayImage {
-    let mut state = (seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    image::GrayImage::from_fn(side, side, |_, _| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        image::Luma([(state >> 32) as u8])
-    })
-}
+use server::{Server, bar, noise, read_answer, teach};
 
 /// A file system of so many bytes in `folder`; `None` where this user may not make one, and a line that says so.
 struct SmallDisk<'a>(&'a Path);
@@ -32,7 +22,7 @@ impl<'a> SmallDisk<'a> {
         fs::create_dir_all(folder).unwrap();
         let made = mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], folder);
         if !made {
-            eprintln!("skipped: a small file system can't be mounted here");
+            skipped("a small file system can't be mounted here");
         }
         made.then_some(Self(folder))
     }

@@ -1,11 +1,13 @@
-//! A run that is killed and resumed ends with the same bytes as one that was not, for any number of threads.
+//! A run that is killed and resumed ends with the same bytes as one that was not, for any number of threads and for every
+//! method of the registry.
 
 mod common;
 
-use std::process::Stdio;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{checkpoints, final_bytes, kshot, succeed, tiny_training};
+use common::{checkpoints, every_method, fail, final_bytes, kshot, succeed, tiny_training, tiny_training_of};
 
 #[test]
 fn a_run_killed_at_any_moment_and_resumed_ends_with_the_same_bytes() {
@@ -21,9 +23,7 @@ fn a_run_killed_at_any_moment_and_resumed_ends_with_the_same_bytes() {
     for attempt in 1.. {
         assert!(attempt < 60, "the run does not come to its end");
         let mut command = if killed.exists() {
-            let mut command = kshot();
-            command.args(["train", "--resume", "--out"]).arg(&killed);
-            command
+            resume(&killed)
         } else {
             tiny_training(&killed)
         };
@@ -80,45 +80,117 @@ fn the_bytes_do_not_depend_on_the_number_of_threads() {
     assert_eq!(run("1", "3"), run("2", "3"));
 }
 
-#[test]
-fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
-    let folder = tempfile::tempdir().unwrap();
-    let whole = folder.path().join("whole");
-    succeed(&mut tiny_training(&whole));
+/// A command that goes on with a run.
+fn resume(run: &Path) -> Command {
+    let mut command = kshot();
+    command.args(["train", "--resume", "--out"]).arg(run);
+    command
+}
 
-    for (name, damage) in [
-        ("weights.safetensors", "flip"),
-        ("training.safetensors", "cut"),
-        ("state.json", "cut"),
-    ] {
-        let run = folder.path().join(format!("{name}-{damage}"));
-        succeed(
-            tiny_training(&run)
-                .args(["--episodes", "25"])
-                .args(["--schedule", "constant"]),
-        );
-        let newest = checkpoints(&run).pop().unwrap();
-        let path = newest.join(name);
-        let mut bytes = std::fs::read(&path).unwrap();
-        match damage {
-            "flip" => {
-                let middle = bytes.len() / 2;
-                bytes[middle] ^= 1;
-            }
-            _ => bytes.truncate(bytes.len() / 2),
+/// Kills a training as soon as `run` has a checkpoint after `seen`; false where it comes to its end before that.
+fn killed_after_a_checkpoint(child: &mut Child, run: &Path, seen: Option<&Path>) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while Instant::now() < deadline {
+        if checkpoints(run).last().map(|path| path.as_path()) > seen {
+            child.kill().unwrap();
+            return !child.wait().unwrap().success();
         }
-        std::fs::write(&path, bytes).unwrap();
-        let output = succeed(kshot().args(["train", "--resume", "--out"]).arg(&run));
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(
-            text.contains("warning:") && text.contains("episode-000000025"),
-            "{text}"
-        );
-        assert!(
-            text.contains("going on with") && text.contains("episode 20"),
-            "{text}"
-        );
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success(), "{}", run.display());
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
     }
+    panic!("{}: no checkpoint comes", run.display());
+}
+
+#[test]
+fn every_method_ends_with_the_same_bytes_on_one_thread_on_two_and_killed_in_between() {
+    every_method(|method, folder| {
+        let run = |threads: &str| {
+            let out = folder.join(threads);
+            succeed(tiny_training_of(method, &out).args(["--threads", threads]));
+            final_bytes(&out)
+        };
+        let whole = run("2");
+        assert!(whole == run("1"), "{method}: one thread makes a difference");
+
+        let killed = folder.join("killed");
+        let mut kills = 0;
+        for threads in ["2", "1", "2"] {
+            let seen = checkpoints(&killed).pop();
+            let mut command = match seen {
+                None => tiny_training_of(method, &killed),
+                Some(_) => resume(&killed),
+            };
+            command.args(["--threads", threads]);
+            let mut child = command
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            kills += usize::from(killed_after_a_checkpoint(&mut child, &killed, seen.as_deref()));
+        }
+        assert!(kills > 0, "{method}: no kill hit the run");
+        succeed(resume(&killed).args(["--threads", "1"]));
+        assert!(whole == final_bytes(&killed), "{method}: kills make a difference");
+    });
+}
+
+/// What can happen to a checkpoint's file.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Flip,
+    Cut,
+    Loss,
+}
+
+fn damage(file: &Path, how: Damage) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    match how {
+        Damage::Flip => bytes[middle] ^= 1,
+        Damage::Cut => bytes.truncate(middle),
+        Damage::Loss => return std::fs::remove_file(file).unwrap(),
+    }
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn every_method_goes_on_from_the_checkpoint_before_a_damaged_one() {
+    const FILES: [&str; 3] = ["weights.safetensors", "training.safetensors", "state.json"];
+    every_method(|method, folder| {
+        let run = folder.join("run");
+        succeed(&mut tiny_training_of(method, &run));
+        let whole = final_bytes(&run);
+        let newest = checkpoints(&run).pop().unwrap();
+        // Every kind of damage meets some method in every file.
+        let turn = method.len();
+        for (place, how) in [Damage::Flip, Damage::Cut, Damage::Loss].into_iter().enumerate() {
+            let file = newest.join(FILES[(turn + place) % FILES.len()]);
+            damage(&file, how);
+            let output = succeed(&mut resume(&run));
+            let text = String::from_utf8_lossy(&output.stderr).into_owned();
+            let what = format!("{method}, {how:?} of {}:\n{text}", file.display());
+            assert!(
+                text.contains("warning:") && text.contains("episode-000000020"),
+                "{what}"
+            );
+            assert!(
+                text.contains("going on with") && text.contains("episode 16"),
+                "{what}"
+            );
+            assert!(whole == final_bytes(&run), "{what}");
+        }
+        for checkpoint in checkpoints(&run) {
+            damage(&checkpoint.join(FILES[turn % FILES.len()]), Damage::Cut);
+        }
+        let error = fail(&mut resume(&run), 1);
+        assert!(
+            error.contains("no checkpoint here can be read"),
+            "{method}: {error}"
+        );
+    });
 }
 
 #[cfg(unix)]

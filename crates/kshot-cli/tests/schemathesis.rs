@@ -10,6 +10,7 @@ mod server;
 use std::path::Path;
 use std::process::Command;
 
+use common::skipped::skipped;
 use serde_json::json;
 use server::{Server, bar};
 
@@ -24,7 +25,7 @@ fn environment(name: &str, default: &str) -> String {
 fn every_answer_is_one_that_the_openapi_document_describes() {
     let program = environment("SCHEMATHESIS", "schemathesis");
     if Command::new(&program).arg("--version").output().is_err() {
-        eprintln!("skipped: schemathesis isn't installed (bench/schemathesis.sh installs and runs it)");
+        skipped("schemathesis isn't installed (bench/schemathesis.sh installs and runs it)");
         return;
     }
     let folder = tempfile::tempdir().unwrap();

@@ -210,6 +210,78 @@ fn a_killed_server_has_what_it_acknowledged_and_a_terminated_one_answers_first()
 }
 
 #[test]
+fn a_class_without_examples_outlives_a_kill_and_so_do_its_new_name_and_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), &[]);
+    for name in ["zero", "one", "two"] {
+        server
+            .json("POST", "/v1/classes", &json!({"name": name}))
+            .expect(201);
+    }
+    server
+        .json("PATCH", "/v1/classes/zero", &json!({"name": "nil"}))
+        .expect(200);
+    server.request("DELETE", "/v1/classes/one", &[], b"").expect(204);
+    let before = server.get("/v1/classes").expect(200).json();
+    assert_eq!(
+        before,
+        json!({"classes": [{"name": "nil", "n_examples": 0}, {"name": "two", "n_examples": 0}]})
+    );
+    server.kill();
+    let server = start(folder.path(), &[]);
+    assert_eq!(server.get("/v1/classes").expect(200).json(), before);
+    server
+        .picture("/classify", &bar(true, 20))
+        .problem(409, "conflict");
+    // From the shell too such a store is one.
+    let file = folder.path().join("bar.png");
+    std::fs::write(&file, bar(true, 20)).unwrap();
+    let store = folder.path().join("classes.kshot");
+    let error = common::fail(common::kshot().arg("classify").arg(&store).arg(&file), 1);
+    assert!(error.contains("no class has an example"), "{error}");
+
+    teach(&server);
+    let examples = server.get("/v1/classes/level/examples").expect(200).json();
+    for example in examples["examples"].as_array().unwrap() {
+        let path = format!("/v1/classes/level/examples/{}", example["id"].as_str().unwrap());
+        server.request("DELETE", &path, &[], b"").expect(204);
+    }
+    let before = server.get("/v1/classes").expect(200).json();
+    assert_eq!(before["classes"][3], json!({"name": "level", "n_examples": 0}));
+    let copy = server.get("/v1/store").expect(200).body;
+    server.kill();
+    let server = start(folder.path(), &[]);
+    assert_eq!(server.get("/v1/classes").expect(200).json(), before);
+    let answer = recognise(&server);
+    assert_eq!(answer["ranked"].as_array().unwrap().len(), 1, "{answer}");
+    assert_eq!(
+        server.get("/v1/map").expect(200).json()["points"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    server.request("DELETE", "/v1/classes", &[], b"").expect(204);
+    server.request("PUT", "/v1/store", &[], &copy).expect(204);
+    assert_eq!(server.get("/v1/classes").expect(200).json(), before);
+    // Enrolling fills it.
+    let root = folder.path().join("pictures/nil");
+    std::fs::create_dir_all(&root).unwrap();
+    std::fs::write(root.join("bar.png"), bar(false, 20)).unwrap();
+    common::succeed(
+        common::kshot()
+            .arg("enroll")
+            .arg(&store)
+            .arg(folder.path().join("pictures")),
+    );
+    let waiting = Instant::now();
+    while server.get("/v1/classes/nil").expect(200).json()["n_examples"] != 1 {
+        assert!(waiting.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
 fn a_store_that_was_downloaded_works_elsewhere_and_replaces_everything() {
     let folder = tempfile::tempdir().unwrap();
     let server = start(folder.path(), &[]);

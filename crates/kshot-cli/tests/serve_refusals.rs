@@ -36,6 +36,7 @@ fn bodies_that_mean_no_good_get_a_problem_each_and_the_server_goes_on() {
         "{\"images\": []}",
         "{}",
         "{\"image\": \"\"}",
+        "{\"image\": \"data:image/png,abc\"}",
     ] {
         server
             .request("POST", "/classify", &json_type, body.as_bytes())
@@ -293,4 +294,191 @@ fn a_full_queue_sends_away_with_a_time_to_come_back() {
     );
     answer.problem(503, "busy");
     recognise(&server);
+}
+
+#[test]
+fn text_in_a_form_is_passed_over_and_what_is_no_picture_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), &[]);
+    teach(&server);
+    let field = |head: &str, body: &[u8]| {
+        let head = format!("--xYz\r\ncontent-disposition: form-data; {head}\r\n\r\n");
+        [head.as_bytes(), body, b"\r\n"].concat()
+    };
+    let note = field("name=\"note\"", b"hello");
+    let file = field("name=\"file\"; filename=\"a.png\"", &bar(true, 20));
+    let end = b"--xYz--\r\n".to_vec();
+    let kind = [("content-type", "multipart/form-data; boundary=xYz")];
+    // As `curl -F note=hello -F file=@a.png`.
+    let body = [note.clone(), file, end.clone()].concat();
+    let answer = server
+        .request("POST", "/classify", &kind, &body)
+        .expect(200)
+        .json();
+    assert_eq!(
+        (&answer["image"], &answer["ranked"][0]["label"]),
+        (&json!("a.png"), &json!("upright"))
+    );
+    let body = [note, end].concat();
+    let detail = server
+        .request("POST", "/classify", &kind, &body)
+        .problem(400, "bad-request");
+    assert!(
+        detail.contains("`note`") && detail.contains("no file"),
+        "{detail}"
+    );
+    let detail = server
+        .json("POST", "/classify", &json!({"image": "data:image/png,abc"}))
+        .problem(400, "bad-request");
+    assert!(detail.contains("not in base64"), "{detail}");
+}
+
+#[test]
+fn invented_methods_and_addresses_are_counted_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "correct-horse-battery\n").unwrap();
+    let server = start(folder.path(), &["--token-file", token.to_str().unwrap()]);
+    for number in 0..200 {
+        let method = format!("M{number}{}", "X".repeat(20_000));
+        let path = format!("/{number}{}", "y".repeat(5_000));
+        server.request(&method, &path, &[], b"").problem(404, "not-found");
+    }
+    let key = [("authorization", "Bearer correct-horse-battery")];
+    let metrics = server.request("GET", "/metrics", &key, b"").expect(200).body;
+    let metrics = String::from_utf8(metrics).unwrap();
+    assert!(metrics.len() < 20_000, "{} bytes", metrics.len());
+    let line = "kshot_http_requests_total{method=\"other\",path=\"other\",status=\"404\"} 200\n";
+    assert!(metrics.contains(line), "{metrics}");
+}
+
+#[test]
+fn one_connection_too_many_is_told_so_whatever_it_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), &["--max-connections", "2"]);
+    let held = [server.connect(), server.connect()];
+    for path in ["/v1/classes", "/readyz", "/healthz"] {
+        let answer = server.get(path);
+        assert!(answer.head.contains("Retry-After: 1"), "{}", answer.head);
+        let detail = answer.problem(503, "busy");
+        assert!(detail.contains("connections"), "{detail}");
+    }
+    drop(held);
+    let start = Instant::now();
+    while server.get("/healthz").status != 200 {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "the places are not given back"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn bodies_that_are_announced_and_do_not_come_take_no_memory_from_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), &[]);
+    teach(&server);
+    let announcing: Vec<_> = (0..40)
+        .map(|number| {
+            let mut stream = server.connect();
+            let length = match number % 2 {
+                0 => "content-length: 33554432",
+                _ => "transfer-encoding: chunked",
+            };
+            let head = format!("POST /classify HTTP/1.1\r\nhost: localhost\r\n{length}\r\n\r\n2\r\n");
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    // They are under way: the server counts them among its connections.
+    while !metrics(&server).contains("kshot_connections 41\n") {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for _ in 0..20 {
+        recognise(&server);
+    }
+    drop(announcing);
+}
+
+#[test]
+fn who_asks_for_much_and_reads_nothing_takes_little_memory_and_is_cut_off() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), &["--write-timeout", "2"]);
+    teach(&server);
+    // More than the network's own buffers take.
+    for seed in 0..24 {
+        let mut file = std::io::Cursor::new(Vec::new());
+        server::noise(seed, 1000)
+            .write_to(&mut file, image::ImageFormat::Png)
+            .unwrap();
+        server
+            .picture("/v1/classes/upright/examples", &file.into_inner())
+            .expect(201);
+    }
+    let whole = server.get("/v1/store").expect(200).body;
+    assert!(whole.len() > 20 << 20, "{}", whole.len());
+    let before = server.peak_memory_mib();
+    let mut silent: Vec<_> = (0..60)
+        .map(|_| {
+            let mut stream = server.connect();
+            stream
+                .write_all(b"GET /v1/store HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                .unwrap();
+            stream
+        })
+        .collect();
+    // Meanwhile others get theirs, whole and at once.
+    assert_eq!(server.get("/v1/store").expect(200).body.len(), whole.len());
+    let start = Instant::now();
+    recognise(&server);
+    while !metrics(&server).contains("kshot_connections 1\n") {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "they are still connected"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let grown = server.peak_memory_mib() - before;
+    assert!(grown < 64, "{grown} MiB more");
+    let mut part = Vec::new();
+    let _ = silent[0].read_to_end(&mut part);
+    assert!(part.len() < whole.len(), "all of it was sent to who didn't read");
+}
+
+#[test]
+fn where_to_listen_is_an_address_or_localhost() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = common::kshot();
+    command
+        .arg("serve")
+        .arg(folder.path().join("s"))
+        .args(["--addr", "localhost:0"]);
+    let server = server::Server::spawn(command);
+    assert!(server.addr.ip().is_loopback() && server.get("/healthz").status == 200);
+    for address in ["example.org:80", "8080", "localhost"] {
+        let error = common::fail(common::kshot().args(["serve", "--addr", address]), 2);
+        assert!(
+            error.contains("give an IP address and a port, as in 127.0.0.1:8080"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_store_beyond_the_limit_is_refused_and_one_of_any_length_within_it_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), &["--max-body", "100000", "--max-store", "2000000"]);
+    teach(&server);
+    let store = server.get("/v1/store").expect(200).body;
+    assert!((100_000..2_000_000).contains(&store.len()), "{}", store.len());
+    server.request("PUT", "/v1/store", &[], &store).expect(204);
+    server
+        .request("PUT", "/v1/store", &[], &[store, vec![0; 2_000_000]].concat())
+        .problem(413, "too-large");
+    recognise(&server);
+}
+
+fn metrics(server: &server::Server) -> String {
+    String::from_utf8(server.get("/metrics").expect(200).body).unwrap()
 }

@@ -4,7 +4,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use common::{checkpoints, fail, final_bytes, kshot, succeed};
+use common::{checkpoints, every_method, fail, final_bytes, kshot, succeed, tiny_training_of};
 use kshot::checkpoint::Checkpoint;
 use kshot::named::Named;
 use serde_json::Value;
@@ -65,6 +65,50 @@ fn a_trained_twin_is_the_encoder_of_a_prototypical_network() {
     let mut command = training("prototypical", &trained);
     succeed(command.args(["--episodes", "5", "--init-encoder"]).arg(&best));
     assert_ne!(encoder(&checkpoints(&trained).pop().unwrap()), encoder(&best));
+}
+
+/// Methods that can't take a trained Conv4 on 28x28 images, the encoder that they take, and what they say of Conv4.
+/// The README names them.
+const OTHER_ENCODERS: [(&str, &str, &str); 2] = [
+    (
+        "relation",
+        "relation",
+        "take --encoder relation or a larger --image-size",
+    ),
+    ("meta-network", "conv5", "for --encoder conv5 alone"),
+];
+
+#[test]
+fn a_trained_twin_is_the_encoder_of_every_method_by_one_flag() {
+    let folder = tempfile::tempdir().unwrap();
+    let twin = |of: &str| {
+        let run = folder.path().join(of);
+        let mut command = tiny_training_of("siamese", &run);
+        succeed(command.args(["--encoder", of]));
+        let best = kshot::run::open(&run).unwrap().1;
+        (run, encoder(&best))
+    };
+    let conv4 = twin("conv4");
+    every_method(|method, folder| {
+        let training = |name: &str, of: &str, (twin, _): &(PathBuf, Vec<Named>)| {
+            let mut command = tiny_training_of(method, &folder.join(name));
+            command
+                .args(["--encoder", of, "--episodes", "0", "--init-encoder"])
+                .arg(twin);
+            command
+        };
+        let start = |name: &str| encoder(&checkpoints(&folder.join(name)).pop().unwrap());
+        let Some((_, own, problem)) = OTHER_ENCODERS.iter().find(|(name, ..)| *name == method) else {
+            succeed(&mut training("run", "conv4", &conv4));
+            assert_eq!(start("run"), conv4.1, "{method}");
+            return;
+        };
+        let error = fail(&mut training("refused", "conv4", &conv4), 2);
+        assert!(error.contains(problem), "{method}: {error}");
+        let twin = twin(own);
+        succeed(&mut training("run", own, &twin));
+        assert_eq!(start("run"), twin.1, "{method}");
+    });
 }
 
 #[test]

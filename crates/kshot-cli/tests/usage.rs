@@ -111,6 +111,12 @@ fn the_norm_policy_changes_scores_and_is_printed() {
             );
         let record = json(&output.stdout);
         assert_eq!(record["norm"], norm);
+        let by = if norm == "running" {
+            "running-averages"
+        } else {
+            "episode"
+        };
+        assert_eq!(record["normalised_by"], by);
         record["accuracy"].as_f64().unwrap()
     };
     assert_ne!(accuracy("running"), accuracy("episode"));
@@ -184,6 +190,18 @@ fn listings_name_every_method_encoder_and_dataset() {
             "{command}"
         );
     }
+    let methods = json(&succeed(kshot().args(["methods", "--json"])).stdout);
+    for method in methods.as_array().unwrap() {
+        for setting in ["way", "shot", "query", "episodes", "lr", "schedule", "norm"] {
+            assert!(
+                method["training"][setting].is_string(),
+                "{}: {setting}",
+                method["name"]
+            );
+        }
+    }
+    let text = succeed(kshot().arg("methods")).stdout;
+    assert!(String::from_utf8_lossy(&text).contains("--shot 1 --val-interval"));
 }
 
 #[test]
@@ -243,11 +261,9 @@ fn a_checkpoint_of_another_encoder_is_refused() {
     let run = folder.path().join("run");
     succeed(&mut tiny_training(&run));
     let newest = common::checkpoints(&run).pop().unwrap();
-    let state = newest.join("state.json");
-    let text = std::fs::read_to_string(&state)
-        .unwrap()
-        .replace("\"filters\": \"8\"", "\"filters\": \"12\"");
-    std::fs::write(&state, text).unwrap();
+    let mut checkpoint = kshot::checkpoint::Checkpoint::load(&newest).unwrap();
+    checkpoint.settings.insert("filters".to_owned(), "12".to_owned());
+    let newest = checkpoint.save(&folder.path().join("other")).unwrap();
     let error = fail(kshot().arg("eval").arg(&newest), 1);
     assert!(
         error.contains("another encoder") && error.contains("shape"),
@@ -302,6 +318,112 @@ fn a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint() {
         common::checkpoints(&run).last().unwrap().file_name().unwrap(),
         "episode-000000010"
     );
+}
+
+#[test]
+fn a_loss_that_is_not_finite_names_every_rate_that_the_method_has() {
+    let folder = tempfile::tempdir().unwrap();
+    for (method, rate, said) in [
+        ("maml", "--inner-lr", "a lower --lr or --inner-lr,"),
+        ("meta-sgd", "--first-rate", "a lower --lr or --first-rate,"),
+    ] {
+        let mut train = kshot();
+        train.args([
+            "train",
+            method,
+            "--filters",
+            "4",
+            rate,
+            "100",
+            "--inner-steps",
+            "10",
+        ]);
+        train.args(["--episodes", "64", "--val-episodes", "2", "--out"]);
+        let error = fail(train.arg(folder.path().join(method)), 1);
+        assert!(
+            error.contains(said) && error.contains("end in the same way"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn flags_that_mean_nothing_under_a_protocol_are_refused() {
+    for (arguments, said) in [
+        (
+            &["lake", "--way", "5", "--shot", "5", "--query", "3", "--seed", "9"][..],
+            "--way, --shot, --query, --seed mean nothing",
+        ),
+        (&["lake", "--data", "glyphs"], "--data means nothing"),
+        (&["lake", "--split", "vinyals:val"], "--split means nothing"),
+        (&["lake", "--rotations", "all"], "--rotations means nothing"),
+        (&["presentations", "--shot", "5"], "--shot means nothing"),
+        (&["classifier", "--norm", "episode"], "--norm means nothing"),
+        (&["classifier", "--views", "4"], "--views means nothing"),
+    ] {
+        let mut eval = kshot();
+        eval.args(["eval", "omniglot-conv4", "--protocol"]);
+        let error = fail(eval.args(arguments), 2);
+        assert!(error.contains(said) && error.contains(arguments[0]), "{error}");
+    }
+    let two = [
+        "eval",
+        "omniglot-conv4",
+        "glyphs-conv4",
+        "--protocol",
+        "classifier",
+    ];
+    let error = fail(kshot().args(two), 2);
+    assert!(error.contains("give one model, found 2"), "{error}");
+}
+
+#[test]
+fn a_bad_value_names_the_flag_that_was_given() {
+    for (flag, value) in [
+        ("--episodes", "0"),
+        ("--query", "0"),
+        ("--way", "few"),
+        ("--shot", "0"),
+    ] {
+        let error = fail(kshot().args(["eval", "omniglot-conv4", flag, value]), 2);
+        assert!(
+            error.contains(&format!("{}: expected", &flag[2..])) && !error.contains("test-"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_file_in_the_place_of_a_folder_and_one_that_is_missing_are_said_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "mine").unwrap();
+    for out in [file.clone(), file.join("below")] {
+        let error = fail(
+            kshot()
+                .args([
+                    "reproduce",
+                    "--method",
+                    "prototypical",
+                    "--scale",
+                    "0.001",
+                    "--out",
+                ])
+                .arg(&out),
+            2,
+        );
+        assert!(error.contains("is a file, not a folder"), "{error}");
+        let error = fail(&mut tiny_training(&out), 2);
+        assert!(error.contains("is a file, not a folder"), "{error}");
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), b"mine");
+    let error = fail(
+        kshot()
+            .args(["reproduce", "--list", "--results"])
+            .arg(folder.path().join("none.json")),
+        1,
+    );
+    assert_eq!(error.matches("os error 2").count(), 1, "{error}");
 }
 
 /// Makes the newest checkpoint's last block scale so large that squared distances overflow.

@@ -33,7 +33,8 @@ pub fn command() -> Command {
         .after_help(
             "Examples:\n  kshot classify letters.kshot scan.png\n  kshot classify letters.kshot scans/ --csv > answers.csv\n  \
              kshot classify letters.kshot 'scans/*.jpg' --json --top 3\n  \
-             curl -s https://example.org/a.png | kshot classify letters.kshot -\n\n\
+             curl -s https://example.org/a.png | kshot classify letters.kshot -\n  \
+             kshot classify clip.kshot features:new.npy --json\n\n\
              --json prints one object per picture and line: image, label (null for none of the classes), probability, \
              known, ranked, evidence. Probabilities are calibrated on the enrolled examples, each left out in turn.",
         )
@@ -44,7 +45,8 @@ pub fn command() -> Command {
                 .required(true)
                 .num_args(1..)
                 .value_parser(value_parser!(PathBuf))
-                .help("picture files, folders of them, patterns, or - for standard input"),
+                .help("picture files, folders of them, patterns, - for standard input, or features:FILE for features of another \
+                       program (see `kshot enroll`)"),
         )
         .arg(number("top", "5", "classes to rank"))
         .arg(number("evidence", "5", "enrolled examples to give as evidence"))
@@ -86,7 +88,10 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     let mut library = Library::open(open(text("store"))?, Head::from_name(text("head"))?)?;
     library.set_unknown(Unknown::from_text(text("unknown"))?)?;
     if library.classifier().classes().len() == 0 {
-        bail!("{}: holds no classes; enrol some first", library.store().place());
+        bail!(
+            "{}: no class has an example; enrol some first",
+            library.store().place()
+        );
     }
     let sources = pictures::find(matches.get_many::<PathBuf>("image").into_iter().flatten())?;
     let show = Show {

@@ -8,7 +8,7 @@ use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser, value_parser
 use kshot::augment::Augment;
 use kshot::data::registry::{self, DATASETS, FetchRequest};
 use kshot::data::sheet::{Cell, ContactSheet, QUERY, SUPPORT};
-use kshot::data::{Dataset, Part};
+use kshot::data::{Dataset, Part, sinusoid};
 use kshot::episode::Episode;
 use kshot::sampler::{Sampler, TaskRange};
 use kshot::settings::{Layer, SETTINGS, Settings};
@@ -130,7 +130,7 @@ fn on_dataset(name: &'static str) -> Command {
             Arg::new("data")
                 .value_name("NAME")
                 .required(true)
-                .help("glyphs, omniglot, folder:DIR"),
+                .help("glyphs, omniglot, folder:DIR, features:FILE, sinusoid"),
         )
         .arg(common::data_dir_flag())
         .args(flags::of(
@@ -168,7 +168,17 @@ fn settings(matches: &ArgMatches) -> Result<Settings, kshot::Error> {
 }
 
 fn info(matches: &ArgMatches) -> Result<()> {
-    let dataset = common::open_dataset(&settings(matches)?)?;
+    let settings = settings(matches)?;
+    if settings.dataset.name == sinusoid::SPEC.name {
+        if matches.get_flag("json") {
+            return common::print_json(&serde_json::json!({
+                "name": settings.dataset.name, "kind": "regression", "description": sinusoid::description(), "parts": {},
+            }));
+        }
+        println!("{}", sinusoid::description());
+        return Ok(());
+    }
+    let dataset = common::open_dataset(&settings)?;
     let part = |part: Part| {
         let table = dataset.classes(part);
         let images: usize = table.classes().iter().map(|class| class.n_examples).sum();

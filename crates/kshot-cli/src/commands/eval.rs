@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser, value_parser};
 use kshot::classifier::reliability;
 use kshot::data::{ImageShape, Part, registry::DATASETS};
@@ -99,6 +100,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     let protocol = matches
         .get_one::<String>("protocol")
         .map_or("episodes", String::as_str);
+    refuse_without_meaning(matches, protocol)?;
     if protocol == "classifier" {
         return classifier(matches);
     }
@@ -139,6 +141,51 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     }
     print(&record);
     Ok(())
+}
+
+/// Refuses flags that mean nothing under a protocol, and more models than it looks at.
+fn refuse_without_meaning(matches: &ArgMatches, protocol: &str) -> Result<(), kshot::Error> {
+    let dataset_options = || {
+        DATASETS
+            .iter()
+            .flat_map(|entry| entry.options)
+            .map(|spec| spec.name)
+    };
+    let (flags, why): (Vec<&str>, _) = match protocol {
+        "lake" => (
+            ["data", "split", "way", "shot", "query", "episodes", "seed"]
+                .into_iter()
+                .chain(dataset_options())
+                .collect(),
+            "lake is 20 fixed runs of 20 classes with one labelled drawing and one query each",
+        ),
+        "presentations" => (
+            vec!["shot", "query"],
+            "presentations shows each class ten times, all images of it being queries",
+        ),
+        "classifier" => (
+            vec!["views", "norm", "device"],
+            "classifier asks one model as `kshot classify` does, each picture alone and in one view",
+        ),
+        _ => return Ok(()),
+    };
+    let given: Vec<String> = flags
+        .into_iter()
+        .filter(|flag| matches.value_source(flag) == Some(ValueSource::CommandLine))
+        .map(|flag| format!("--{flag}"))
+        .collect();
+    let problem = match given.as_slice() {
+        [] if protocol == "classifier" && models(matches).count() > 1 => {
+            format!("{why}; give one model, found {}", models(matches).count())
+        }
+        [] => return Ok(()),
+        [one] => format!("{why}; {one} means nothing there, leave it out"),
+        several => format!("{why}; {} mean nothing there, leave them out", several.join(", ")),
+    };
+    Err(kshot::Error::Setting {
+        name: "protocol",
+        problem,
+    })
 }
 
 /// A result, and who gave it.
@@ -372,7 +419,30 @@ fn settings(matches: &ArgMatches, trained: &Layer) -> Result<(Settings, Part)> {
             }
         }
     }
-    Ok((Settings::resolve(&[&layer, &given])?, part))
+    let settings = Settings::resolve(&[&layer, &given]).map_err(|error| by_its_flag(matches, error))?;
+    Ok((settings, part))
+}
+
+/// An error in the value of a flag names that flag, not the setting that it sets.
+fn by_its_flag(matches: &ArgMatches, error: kshot::Error) -> kshot::Error {
+    let flag = |setting: &str| {
+        let renamed = RENAMED.iter().find(|(_, of, _)| *of == setting);
+        let flag = renamed.map(|(flag, ..)| *flag);
+        flag.filter(|flag| matches.contains_id(flag))
+    };
+    match error {
+        kshot::Error::Option(mut error) => {
+            if let Some(flag) = flag(&error.name) {
+                flag.clone_into(&mut error.name);
+            }
+            kshot::Error::Option(error)
+        }
+        kshot::Error::Setting { name, problem } => kshot::Error::Setting {
+            name: flag(name).unwrap_or(name),
+            problem,
+        },
+        other => other,
+    }
 }
 
 /// Runs an evaluation with a progress bar; gives its record and what a report needs of each episode, or nothing when
@@ -396,7 +466,7 @@ pub fn evaluate(
 /// The record in words.
 pub fn print(record: &Record) {
     println!(
-        "{} ({}), {} {}:{}{}, {}-way {}-shot, norm {}: {:.2} ± {:.2} % over {} episodes ({:.0} per second, seed {})",
+        "{} ({}), {} {}:{}{}, {}-way {}-shot, norm {}{}: {:.2} ± {:.2} % over {} episodes ({:.0} per second, seed {})",
         record.method,
         record.encoder,
         record.data,
@@ -410,6 +480,9 @@ pub fn print(record: &Record) {
         record.way,
         record.shot,
         record.norm,
+        record
+            .normalised_by
+            .map_or_else(String::new, |by| format!(" ({})", by.short())),
         100.0 * record.accuracy,
         100.0 * record.ci95,
         record.episodes,

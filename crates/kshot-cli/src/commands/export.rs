@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use kshot::classifier::Head;
 use kshot::model_file::{ModelFile, Prototypes};
 use kshot::trained::Trained;
+use kshot::{pretrained, run};
 use kshot_store::{Library, is_address, open};
 
 pub fn command() -> Command {
@@ -24,9 +25,10 @@ pub fn command() -> Command {
         )
         .arg(
             Arg::new("from")
-                .value_name("RUN|CHECKPOINT|STORE")
+                .value_name("RUN|CHECKPOINT|MODEL|STORE")
                 .required(true)
-                .help("a run folder (its best checkpoint is taken), a checkpoint folder, or a store"),
+                .help("a run folder (its best checkpoint is taken), a checkpoint folder, a model file, the name of a \
+                       built-in model, or a store"),
         )
         .arg(
             Arg::new("to")
@@ -67,7 +69,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     let mut file = if is_store(from) {
         of_store(from)?
     } else {
-        Trained::find(from)?.file().clone()
+        trained(from)?.file().clone()
     };
     if let Some(stem) = to.file_stem() {
         file.name = stem.to_string_lossy().into_owned();
@@ -91,6 +93,20 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     Ok(())
 }
 
+/// A trained model, or what can be exported.
+fn trained(from: &str) -> Result<Trained> {
+    let folder = Path::new(from);
+    if folder.is_dir() && !folder.join("state.json").exists() && !folder.join(run::CHECKPOINTS).is_dir() {
+        bail!(
+            "{from}: holds no trained model; export takes a run folder, a checkpoint folder, a model file, the name of a \
+             built-in model ({}) or a store; on a folder of pictures train first (kshot train --data folder:{from}), or \
+             enrol it into a store (kshot enroll classes.kshot {from})",
+            pretrained::names()
+        );
+    }
+    Ok(Trained::find(from)?)
+}
+
 fn is_store(from: &str) -> bool {
     if is_address(from) {
         return true;
@@ -106,7 +122,10 @@ fn of_store(place: &str) -> Result<ModelFile> {
     let library = Library::open(open(place)?, Head::Model)?;
     let classifier = library.classifier();
     if classifier.classes().len() == 0 {
-        bail!("{}: holds no classes; enrol some first", library.store().place());
+        bail!(
+            "{}: no class has an example; enrol some first",
+            library.store().place()
+        );
     }
     let mut file = classifier.model().file().clone();
     file.prototypes = Some(Prototypes {

@@ -6,6 +6,7 @@ use kshot::data::registry::DATASETS;
 use kshot::encoder::ENCODERS;
 use kshot::method::METHODS;
 use kshot::options::OptionSpec;
+use kshot::settings::{Layer, Settings};
 use serde_json::{Value, json};
 
 use super::common;
@@ -53,11 +54,37 @@ fn methods() -> Vec<Value> {
                 .collect();
             json!({
                 "name": spec.name, "family": spec.family.name(), "summary": spec.summary, "source": spec.paper,
-                "options": options(spec.options), "presets": presets,
+                "options": options(spec.options), "training": training(spec.name), "presets": presets,
             })
         })
         .collect()
 }
+
+/// What a training without a preset does, and a preset where it doesn't say otherwise.
+fn training(method: &str) -> serde_json::Map<String, Value> {
+    let layer = Layer::from([("method".to_owned(), method.to_owned())]);
+    let settings = Settings::resolve(&[&layer]).map(|settings| settings.layer());
+    let told = settings.unwrap_or_default().into_iter();
+    told.filter(|(name, _)| TRAINING.contains(&name.as_str()))
+        .map(|(name, value)| (name, Value::String(value)))
+        .collect()
+}
+
+/// The settings that make a training's protocol.
+const TRAINING: &[&str] = &[
+    "data",
+    "encoder",
+    "way",
+    "shot",
+    "query",
+    "meta-batch",
+    "episodes",
+    "optimizer",
+    "lr",
+    "schedule",
+    "norm",
+    "val-interval",
+];
 
 fn encoders() -> Vec<Value> {
     ENCODERS
@@ -110,6 +137,15 @@ fn print(entry: &Value) {
             text(&option["name"]),
             text(&option["default"]),
             text(&option["help"])
+        );
+    }
+    if let Some(training) = entry.get("training").and_then(Value::as_object) {
+        let flags = training
+            .iter()
+            .map(|(name, value)| format!("--{name} {}", text(value)));
+        println!(
+            "    without a preset, and in a preset what it doesn't say: {}",
+            flags.collect::<Vec<_>>().join(" ")
         );
     }
     for preset in entry

@@ -1,10 +1,11 @@
-//! Picture files that a user names: one by one, by folder, by pattern.
+//! Picture files that a user names: one by one, by folder, by pattern; and features in place of pictures.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use kshot::data::features::{Rows, vector_file};
 use kshot::data::folder::is_picture;
 
 /// Longest picture file that is read, in bytes.
@@ -12,13 +13,31 @@ const MAX_FILE: u64 = 64 << 20;
 /// Folders within folders that are followed.
 const DEPTH: usize = 16;
 
-/// A picture to be read.
+/// A picture to be read, or features in its place.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// A file.
     File(PathBuf),
     /// Standard input.
     Standard,
+    /// A row of a file of features: its name, and its bytes as those of an `.npy` file.
+    Row(String, Vec<u8>),
+}
+
+/// The file of features that a word names: `features:FILE`.
+pub fn features(word: &Path) -> Option<PathBuf> {
+    word.to_str()?.strip_prefix("features:").map(PathBuf::from)
+}
+
+/// Each row of a file of features.
+pub fn rows<'a>(path: &Path, rows: &'a Rows) -> impl Iterator<Item = Source> + use<'a> {
+    let file = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let named = rows.iter().enumerate();
+    named.map(move |(index, row)| Source::Row(format!("{file}[{index}]"), vector_file(row)))
 }
 
 impl Source {
@@ -27,6 +46,19 @@ impl Source {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::Standard => "-".to_owned(),
+            Self::Row(name, _) => name.clone(),
+        }
+    }
+
+    /// What it is called among the examples of a class.
+    pub fn short_name(&self) -> String {
+        match self {
+            Self::File(path) => path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned(),
+            _ => self.name(),
         }
     }
 
@@ -35,11 +67,13 @@ impl Source {
         match self {
             Self::File(path) => read(path),
             Self::Standard => bounded(std::io::stdin().lock(), "standard input"),
+            Self::Row(_, bytes) => Ok(bytes.clone()),
         }
     }
 }
 
-/// Files for each word: itself, the pictures in a folder and the folders within it, the matches of a pattern, or `-`.
+/// Files for each word: itself, the pictures in a folder and the folders within it, the matches of a pattern, `-`, or the
+/// rows of `features:FILE`.
 pub fn find<'a>(words: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<Source>> {
     let mut found = Vec::new();
     for word in words {
@@ -49,6 +83,9 @@ pub fn find<'a>(words: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<Source>>
                 bail!("`-` (standard input) can be read once only");
             }
             found.push(Source::Standard);
+        } else if let Some(file) = features(word) {
+            let read = Rows::open(&file).map_err(kshot::Error::from)?;
+            found.extend(rows(&file, &read));
         } else if word.is_dir() {
             let before = found.len();
             walk(word, DEPTH, &mut found)?;
@@ -73,7 +110,7 @@ pub fn find<'a>(words: impl Iterator<Item = &'a PathBuf>) -> Result<Vec<Source>>
 }
 
 /// A file's bytes, if it isn't longer than any picture's.
-pub fn read(path: &Path) -> Result<Vec<u8>> {
+fn read(path: &Path) -> Result<Vec<u8>> {
     let name = path.display().to_string();
     let file = File::open(path).with_context(|| name.clone())?;
     bounded(file, &name)

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::ArgMatches;
-use kshot::inner::Order;
 use kshot::regression::{Outcome, Regression, TEST_TASKS, Training};
 use kshot::run;
 use kshot::settings::Layer;
@@ -14,21 +13,28 @@ use super::common;
 use crate::bar::Bar;
 use crate::interrupt::Interrupt;
 
-/// What may be set, under the names of a classification's settings.
-const NAMES: [&str; 9] = [
-    "method",
-    "data",
-    "episodes",
-    "meta-batch",
-    "shot",
-    "inner-steps",
-    "inner-lr",
-    "lr",
-    "order",
-];
-
 pub fn run(matches: &ArgMatches, given: &Layer, interrupt: &Interrupt) -> Result<()> {
-    let training = training(given)?;
+    for (flag, given) in [
+        ("resume", matches.get_flag("resume")),
+        ("preset", matches.contains_id("preset")),
+    ] {
+        if given {
+            return Err(kshot::Error::Setting {
+                name: flag,
+                problem: "a regression on sinusoids has no checkpoints and no presets, its defaults are the paper's; run it \
+                          without"
+                    .to_owned(),
+            }
+            .into());
+        }
+    }
+    let training = Training::resolve(given)?;
+    let folder = matches
+        .get_one::<PathBuf>("out")
+        .cloned()
+        .unwrap_or_else(|| run::free_folder(&PathBuf::from("runs/maml-sinusoid")));
+    run::check_free(&folder)?;
+    run::make_folder(&folder)?;
     let mut regression = Regression::new(training.clone());
     let started = Instant::now();
     let mut bar = Bar::new("train", training.updates);
@@ -41,7 +47,7 @@ pub fn run(matches: &ArgMatches, given: &Layer, interrupt: &Interrupt) -> Result
                 regression.done()
             );
         }
-        let now = regression.step();
+        let now = regression.step()?;
         loss = if loss.is_nan() {
             now
         } else {
@@ -55,14 +61,9 @@ pub fn run(matches: &ArgMatches, given: &Layer, interrupt: &Interrupt) -> Result
         data: "sinusoid",
         seconds: started.elapsed().as_secs_f64(),
         test_tasks: TEST_TASKS,
-        errors: regression.errors(),
+        errors: regression.errors()?,
         training,
     };
-    let folder = matches
-        .get_one::<PathBuf>("out")
-        .cloned()
-        .unwrap_or_else(|| run::free_folder(&PathBuf::from("runs/maml-sinusoid")));
-    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let json = serde_json::to_vec_pretty(&outcome)?;
     run::write_file(&folder, "report.json", &json)?;
     run::write_file(&folder, "report.html", regression.page(&outcome).as_bytes())?;
@@ -78,53 +79,4 @@ pub fn run(matches: &ArgMatches, given: &Layer, interrupt: &Interrupt) -> Result
     }
     println!("report: {}", folder.join("report.html").display());
     Ok(())
-}
-
-fn training(given: &Layer) -> Result<Training> {
-    if let Some(name) = given
-        .keys()
-        .find(|name| *name != "seed" && !NAMES.contains(&name.as_str()))
-    {
-        bail!(
-            "--{name} means nothing to the regression on sinusoids; it takes {} and --seed",
-            flags()
-        );
-    }
-    if given.get("method").is_some_and(|method| method != "maml") {
-        bail!("sinusoids are a regression: only maml learns them (--order 2 or 1)");
-    }
-    let mut training = Training::default();
-    training.updates = number(given, "episodes", training.updates)?;
-    training.tasks = number(given, "meta-batch", training.tasks)?;
-    training.shots = number(given, "shot", training.shots)?;
-    training.inner_steps = number(given, "inner-steps", training.inner_steps)?;
-    training.inner_lr = number(given, "inner-lr", training.inner_lr)?;
-    training.lr = number(given, "lr", training.lr)?;
-    training.seed = number(given, "seed", training.seed)?;
-    if given.get("order").is_some_and(|order| order == "1") {
-        training.order = Order::First;
-    }
-    let counts = [training.tasks, training.shots, training.inner_steps];
-    if training.updates == 0 || counts.contains(&0) || counts.iter().any(|&count| count > 100_000) {
-        bail!("--episodes, --meta-batch, --shot and --inner-steps are numbers from 1 to 100,000");
-    }
-    Ok(training)
-}
-
-fn flags() -> String {
-    NAMES[2..]
-        .iter()
-        .map(|name| format!("--{name}"))
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-fn number<T: std::str::FromStr>(given: &Layer, name: &str, default: T) -> Result<T> {
-    match given.get(name) {
-        None => Ok(default),
-        Some(text) => text
-            .parse()
-            .ok()
-            .with_context(|| format!("--{name}: expected a number, found `{text}`")),
-    }
 }

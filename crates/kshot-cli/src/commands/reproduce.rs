@@ -99,6 +99,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
     if matches.get_flag("list") {
         return list(&plan, matches.get_flag("json"), notes);
     }
+    run::check_no_file(&plan.folder)?;
     common::start_threads(matches)?;
     let interrupt = Interrupt::listen().context("listening for Ctrl-C")?;
     let budget = matches.get_one::<f64>("budget").copied();
@@ -120,9 +121,7 @@ pub fn run(matches: &ArgMatches) -> Result<()> {
             "The budget of {} minutes was used up before the plan's end. Go on with: {again}",
             budget.unwrap_or_default()
         )),
-        Err(error) => Some(format!(
-            "Stopped by an error: {error:#}. Then go on with: {again}"
-        )),
+        Err(error) => Some(format!("Stopped by an error: {error}. Then go on with: {again}")),
     });
     if end.is_err() && !plan.folder.exists() {
         // Nothing was made: there is nothing to show but the error.
@@ -229,7 +228,7 @@ fn again(matches: &ArgMatches, plan: &Plan) -> String {
 
 /// Writes the table in its three forms.
 fn write(folder: &Path, table: &Table) -> Result<()> {
-    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    run::make_folder(folder)?;
     run::write_file(folder, "table.md", table.to_markdown().as_bytes())?;
     run::write_file(
         folder,

@@ -33,7 +33,7 @@ pub fn command() -> Command {
                 .long("addr")
                 .value_name("ADDR:PORT")
                 .default_value("127.0.0.1:8080")
-                .value_parser(value_parser!(SocketAddr))
+                .value_parser(parse_address)
                 .help("where to listen; port 0 takes a free one"),
         )
         .arg(
@@ -58,11 +58,13 @@ pub fn command() -> Command {
         .arg(number("max-examples", "examples in all"))
         .arg(number("max-examples-per-class", "examples of one class"))
         .arg(number("max-body", "bytes of a request with pictures"))
+        .arg(number("max-store", "bytes of a store that is uploaded"))
         .arg(number("max-pixels", "pixels of a picture"))
         .arg(number("max-connections", "connections at a time"))
         .arg(number("queue", "pictures waiting to be recognised"))
         .arg(number("head-timeout", "seconds for a request's head to arrive"))
         .arg(number("body-timeout", "seconds for a request's body to arrive"))
+        .arg(number("write-timeout", "seconds in which a client takes nothing of its answer"))
         .arg(
             Arg::new("log")
                 .long("log")
@@ -82,6 +84,17 @@ fn number(name: &'static str, what: &'static str) -> Arg {
         .value_parser(value_parser!(u32).range(1..))
         .help_heading("Limits")
         .help(format!("most {what}"))
+}
+
+/// An address and a port. Of names only `localhost` is one that can't mean another computer tomorrow.
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let address = match text.split_once(':') {
+        Some((name, port)) if name.eq_ignore_ascii_case("localhost") => format!("127.0.0.1:{port}"),
+        _ => text.to_owned(),
+    };
+    address.parse().map_err(|_| {
+        "give an IP address and a port, as in 127.0.0.1:8080, 0.0.0.0:8080 (from everywhere) or [::1]:8080".to_owned()
+    })
 }
 
 pub fn run(matches: &ArgMatches) -> Result<()> {
@@ -134,6 +147,7 @@ fn config(matches: &ArgMatches) -> Result<Config> {
         ("max-examples", &mut limits.examples),
         ("max-examples-per-class", &mut limits.examples_per_class),
         ("max-body", &mut limits.body),
+        ("max-store", &mut limits.store),
         ("max-connections", &mut limits.connections),
         ("queue", &mut limits.queue),
     ];
@@ -148,6 +162,7 @@ fn config(matches: &ArgMatches) -> Result<Config> {
     for (name, field) in [
         ("head-timeout", &mut limits.head_timeout),
         ("body-timeout", &mut limits.body_timeout),
+        ("write-timeout", &mut limits.write_timeout),
     ] {
         if let Some(&seconds) = matches.get_one::<u32>(name) {
             *field = Duration::from_secs(u64::from(seconds));
@@ -211,13 +226,27 @@ fn data_folder() -> Option<PathBuf> {
 fn library(place: &str, matches: &ArgMatches) -> Result<(Library, bool)> {
     let store = open_or_create(place)?;
     if store.model()?.is_some() {
-        return Ok((Library::open(store, Head::Model)?, false));
+        let library = Library::open(store, Head::Model)?;
+        check_pictures(library.classifier().model())?;
+        return Ok((library, false));
     }
     let name = matches
         .get_one::<String>("model")
         .map_or(kshot::pretrained::DEFAULT, String::as_str);
-    let library = Library::with_model(store, Trained::find(name)?, Head::Model)?;
-    Ok((library, true))
+    let model = Trained::find(name)?;
+    check_pictures(&model)?;
+    Ok((Library::with_model(store, model, Head::Model)?, true))
+}
+
+/// Whether a model is one of pictures, as all that comes over HTTP.
+fn check_pictures(model: &Trained) -> Result<()> {
+    if let Some(features) = model.input().features() {
+        bail!(
+            "{}: takes {features} features of another program's, and the server recognises pictures; use `kshot classify`",
+            model.name()
+        );
+    }
+    Ok(())
 }
 
 fn start_log(matches: &ArgMatches) {

@@ -41,7 +41,7 @@ pub fn command() -> Command {
         .about("Meta-train a method, evaluate it on the test classes and write a report")
         .after_help(
             "Examples:\n  kshot train prototypical\n  kshot train prototypical --preset paper --shot 1 --data-dir data\n  \
-             kshot train prototypical --data folder:pictures --way 5 --shot 5\n  \
+             kshot train prototypical --data folder:pictures --way 5 --shot 5\n  kshot train maml --data sinusoid\n  \
              kshot train --resume --out runs/prototypical-glyphs",
         )
         .arg(

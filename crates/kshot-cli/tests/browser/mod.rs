@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::common::skipped::skipped;
+
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A browser with one tab.
 pub struct Browser {
@@ -69,7 +71,7 @@ impl Browser {
     /// A tab; `None`, with a line that says so, where there is no browser.
     pub fn start(screen: Screen) -> Option<Self> {
         let Some(program) = find().filter(|_| cfg!(unix)) else {
-            eprintln!("skipped: no Chromium; install it, or say where it is by KSHOT_CHROMIUM");
+            skipped("no Chromium; install it, or say where it is by KSHOT_CHROMIUM");
             return None;
         };
         let profile = tempfile::tempdir().unwrap();
@@ -340,6 +342,18 @@ impl Browser {
             "Input.dispatchKeyEvent",
             json!({"type": "keyUp", "key": key, "windowsVirtualKeyCode": code}),
         );
+    }
+
+    /// Lets the page save files in a folder without asking.
+    #[track_caller]
+    pub fn save_downloads_in(&mut self, folder: &Path) {
+        // The browser's matter, and not a tab's.
+        let session = self.session.take();
+        self.call(
+            "Browser.setDownloadBehavior",
+            json!({"behavior": "allow", "downloadPath": folder}),
+        );
+        self.session = session;
     }
 
     /// Drops files from the computer on an element.

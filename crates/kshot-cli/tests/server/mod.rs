@@ -21,6 +21,17 @@ pub fn bar(upright: bool, at: u32) -> Vec<u8> {
     file.into_inner()
 }
 
+/// A picture that no compression makes small.
+pub fn noise(seed: u64, side: u32) -> image::GrayImage {
+    let mut state = (seed + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    image::GrayImage::from_fn(side, side, |_, _| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        image::Luma([(state >> 32) as u8])
+    })
+}
+
 /// Two classes of two examples each.
 pub fn teach(server: &Server) {
     for (name, upright) in [("upright", true), ("level", false)] {
@@ -236,6 +247,34 @@ impl Answer {
         assert_eq!(document["status"], status);
         document["detail"].as_str().unwrap().to_owned()
     }
+}
+
+/// A request to a server that may die meanwhile; `None` unless its whole answer came.
+pub fn ask(addr: SocketAddr, method: &str, path: &str, kind: &str, body: &[u8]) -> Option<Answer> {
+    let mut stream = TcpStream::connect(addr).ok()?;
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(&[head.as_bytes(), body].concat()).ok()?;
+    let mut bytes = Vec::new();
+    // A reset that comes after the whole answer doesn't matter.
+    let _ = stream.read_to_end(&mut bytes);
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    let length = length.map_or(0, |length| length.parse().unwrap_or(usize::MAX));
+    (bytes.len() - end - 4 == length).then(|| Answer {
+        status: head
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok())
+            .unwrap_or(0),
+        body: bytes.split_off(end + 4),
+        head,
+    })
 }
 
 /// Reads an answer to the end of the connection.
