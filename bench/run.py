@@ -75,6 +75,10 @@ def arguments():
     if options.case and not set(options.case) <= set(known):
         parser.error(f"beside the CPU there are only the cases {', '.join(known)}")
     options.case = options.case or known
+    for name in options.case:
+        modes = CASES[name].modes(options.peer_device)
+        if options.mode and not set(options.mode) & set(modes):
+            parser.error(f"--mode: {name} has the modes {', '.join(modes)}")
     if options.jax and not on_host:
         parser.error("--jax is for the CPU")
     if options.threads > len(os.sched_getaffinity(0)):

@@ -3,6 +3,7 @@
 #
 #     bench/schemathesis.sh [EXAMPLES]     requests for each operation in each phase, 50 unless given
 #
+# KSHOT_SCHEMATHESIS_SEED is the seed, 1 unless given.
 # Python's venv module must be there; schemathesis is installed into bench/.venv-schemathesis (ignored by git).
 set -euo pipefail
 cd "$(dirname "$0")/.."

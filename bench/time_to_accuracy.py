@@ -11,6 +11,7 @@ included, until the accuracy is reached. Prints a line per run, which differ in 
 
 import argparse
 import json
+import shutil
 import signal
 import statistics
 import subprocess
@@ -91,11 +92,19 @@ def arguments():
     parser.add_argument("--kshot", required=True, help="the binary")
     parser.add_argument("--data-dir", required=True, help="folder that holds omniglot/ with its zip files")
     parser.add_argument("--python", default=str(HERE / ".venv" / "bin" / "python"), help="one with PyTorch")
-    parser.add_argument("--mode", default="compile+channels_last", help="PyTorch's, see peers/step.py")
+    parser.add_argument("--mode", default="channels_last", help="PyTorch's, see peers/step.py; take the one that bench/run.py finds fastest")
     parser.add_argument("--target", type=float, default=0.95)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=1)
-    return parser.parse_args()
+    options = parser.parse_args()
+    for name in ("kshot", "python"):
+        if not shutil.which(getattr(options, name)):
+            parser.error(f"--{name}: {getattr(options, name)} is no program; build or install it first (see bench/README.md)")
+    if not (Path(options.data_dir) / "omniglot").is_dir():
+        parser.error(f"--data-dir: {options.data_dir} has no omniglot/")
+    if options.runs < 1:
+        parser.error("--runs: at least 1")
+    return options
 
 
 if __name__ == "__main__":

@@ -181,11 +181,20 @@ fn sample(task: TaskShape, arguments: &Arguments) -> Result<()> {
 }
 
 fn infer(learner: &dyn Learner, image: ImageShape, arguments: &Arguments) -> Result<()> {
-    let pixels = random_pixels(arguments.images * image.len(), 1);
-    let upload = || episode::images(&pixels, image, learner.device());
-    let resident = arguments.on_host().then(upload);
+    let batches: Vec<Vec<f32>> = (1..=4)
+        .map(|seed| random_pixels(arguments.images * image.len(), seed))
+        .collect();
+    let upload = |pixels: &Vec<f32>| episode::images(pixels, image, learner.device());
+    // On the processor the images are where they are computed with; a device gets them anew in every step.
+    let resident: Vec<_> = batches
+        .iter()
+        .filter(|_| arguments.on_host())
+        .map(upload)
+        .collect();
+    let mut in_turn = (0..batches.len()).cycle();
     run::measure(arguments, arguments.images, || {
-        let images = resident.clone().unwrap_or_else(upload);
+        let at = in_turn.next().unwrap_or(0);
+        let images = resident.get(at).cloned().unwrap_or_else(|| upload(&batches[at]));
         let embeddings = learner.embed(images, Norm::Running).into_data();
         if embeddings.num_elements() == 0 {
             bail!("no embedding");

@@ -32,6 +32,20 @@ const CHECKS: &[Check] = &[
         &[("RUSTDOCFLAGS", "-D warnings")],
     ),
     ("tests", &["test", "--workspace", "--locked"], &[]),
+    // Builds without a GPU; whether it computes the same is for a machine that has one.
+    (
+        "the Vulkan device",
+        &[
+            "check",
+            "--package",
+            "kshot",
+            "--tests",
+            "--features",
+            "vulkan",
+            "--locked",
+        ],
+        &[],
+    ),
 ];
 
 fn main() -> ExitCode {
