@@ -41,6 +41,8 @@ pub struct Limits {
     pub bodies_memory: usize,
     /// Most memory that pictures may take together while they are decoded, in bytes.
     pub pixels_memory: usize,
+    /// Most memory that decoded pictures may take together until they are recognised or enrolled, in bytes.
+    pub pictures_memory: usize,
     /// Most memory that large answers may take together until they are sent, in bytes.
     pub answers_memory: usize,
     /// How long a request's head may take to arrive, and how long a connection may be idle.
@@ -67,6 +69,7 @@ impl Default for Limits {
             connections: 1024,
             bodies_memory: 512 << 20,
             pixels_memory: 512 << 20,
+            pictures_memory: 512 << 20,
             answers_memory: 256 << 20,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),

@@ -11,7 +11,7 @@ use kshot::classifier::{Input, Picture};
 
 use crate::budget::Share;
 use crate::convert::problem;
-use crate::problem::{NOT_A_PICTURE, Problem};
+use crate::problem::{NOT_A_PICTURE, Problem, TOO_LARGE};
 use crate::state::App;
 use crate::upload::{Encoded, Upload};
 
@@ -48,6 +48,24 @@ pub struct Thumbnail {
     pub png: Vec<u8>,
     /// Whether it is dark ink on light paper.
     pub ink: bool,
+}
+
+/// Memory for so many pictures as the model takes them, until they are recognised or enrolled.
+///
+/// # Errors
+/// 413 for more than there is memory for, 503 where others have it.
+pub fn room(app: &App, n: usize) -> Result<Share, Problem> {
+    let shape = app.workspace.input().shape;
+    let each = shape.len() * size_of::<f32>();
+    let most = (app.config.limits.pictures_memory / each).max(1);
+    if n > most {
+        let problem = format!(
+            "{n} pictures at once, and of {shape}, as the model takes them, {most} may be; send fewer in one request"
+        );
+        return Err(Problem::new(&TOO_LARGE, problem));
+    }
+    let taken = app.pictures.take(n * each);
+    taken.ok_or_else(|| Problem::busy("too many pictures are waiting; try again in a moment"))
 }
 
 /// Decodes the pictures of a request.

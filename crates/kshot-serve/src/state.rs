@@ -36,6 +36,8 @@ pub struct App {
     pub bodies: Budget,
     /// Memory for pictures while they are decoded.
     pub pixels: Budget,
+    /// Memory for decoded pictures until they are recognised or enrolled.
+    pub pictures: Budget,
     /// Memory for large answers until they are sent.
     pub answers: Budget,
     /// Places for stores that are being uploaded.
@@ -56,6 +58,7 @@ impl App {
             beginnings: Budget::new(config.limits.bodies_memory / BEGINNINGS),
             bodies: Budget::new(config.limits.bodies_memory / BEGINNINGS * (BEGINNINGS - 1)),
             pixels: Budget::new(config.limits.pixels_memory),
+            pictures: Budget::new(config.limits.pictures_memory),
             answers: Budget::new(config.limits.answers_memory),
             uploads: Semaphore::new(UPLOADS),
             metrics,

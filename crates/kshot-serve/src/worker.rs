@@ -17,6 +17,7 @@ use kshot::classifier::{Picture, Show};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::answer::Found;
+use crate::budget::Share;
 use crate::metrics::Metrics;
 use crate::problem::Problem;
 use crate::workspace::Workspace;
@@ -96,6 +97,7 @@ pub struct Wish {
 struct Job {
     pictures: Vec<Picture>,
     wish: Wish,
+    _memory: Share,
     answer: oneshot::Sender<Result<Vec<Found>, Problem>>,
     /// The job's places in the queue.
     room: OwnedSemaphorePermit,
@@ -127,11 +129,16 @@ impl Worker {
         self.room.available_permits() > 0
     }
 
-    /// Recognises pictures, together with what else is waiting.
+    /// Recognises pictures, for which `memory` is held meanwhile, together with what else is waiting.
     ///
     /// # Errors
     /// 503 if the queue has no room; what the model can't do.
-    pub async fn recognise(&self, pictures: Vec<Picture>, wish: Wish) -> Result<Vec<Found>, Problem> {
+    pub async fn recognise(
+        &self,
+        pictures: Vec<Picture>,
+        memory: Share,
+        wish: Wish,
+    ) -> Result<Vec<Found>, Problem> {
         let n = u32::try_from(pictures.len()).unwrap_or(u32::MAX);
         let Ok(room) = self.room.clone().try_acquire_many_owned(n) else {
             self.model.metrics.refused.inc();
@@ -152,6 +159,7 @@ impl Worker {
         let job = Job {
             pictures,
             wish,
+            _memory: memory,
             answer,
             room,
         };
@@ -234,6 +242,7 @@ mod tests {
     use kshot_store::Library;
 
     use super::*;
+    use crate::budget::Budget;
 
     fn picture() -> Picture {
         Picture::from_values((0..784).map(|pixel| f32::from(pixel % 29 < 2)).collect()).unwrap()
@@ -263,9 +272,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let worker = without_thread(folder.path());
         let show = Show { top: 1, evidence: 0 };
+        let memory = || Budget::new(1).take(1).unwrap();
         let ask = |n: usize, place: bool| {
             worker.model.quick.store(true, Ordering::Relaxed);
-            worker.recognise(vec![picture(); n], Wish { show, place })
+            worker.recognise(vec![picture(); n], memory(), Wish { show, place })
         };
         let found = ask(1, false).await.unwrap();
         let found = serde_json::to_value(&found).unwrap();

@@ -209,13 +209,15 @@ impl Workspace {
         Ok(())
     }
 
-    /// Deletes every class.
+    /// Deletes every class, in one go.
     ///
     /// # Errors
-    /// What the store says; the classes deleted so far are gone then.
+    /// What the store says; everything is as it was then.
     pub fn remove_all(&self) -> Result<(), Problem> {
-        let names: Vec<String> = self.classes().into_iter().map(|class| class.name).collect();
-        names.iter().try_for_each(|name| self.remove_class(name))
+        let mut library = self.lock();
+        library.clear().map_err(store_problem)?;
+        self.publish(&library, self.snapshot().index.clone());
+        Ok(())
     }
 
     /// Adds pictures to a class; gives their examples, with their pictures, for which `share` has the memory.

@@ -6,6 +6,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response, StatusCode};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use http_body_util::BodyExt;
 use kshot::classifier::Head;
 use kshot::data::ImageShape;
@@ -275,6 +277,43 @@ async fn large_answers_that_are_not_read_leave_room_for_small_ones() {
             .status(),
         StatusCode::OK
     );
+}
+
+#[tokio::test]
+async fn more_pictures_at_once_than_there_is_memory_for_are_refused_and_nothing_of_it_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    // Two of 28x28 pixels.
+    let router = router(folder.path(), |config| config.limits.pictures_memory = 8 << 10);
+    teach(&router).await;
+    let many = |n: u32| {
+        let picture = |at| STANDARD.encode(bar(true, 5 + at));
+        json!({"images": (0..n).map(picture).collect::<Vec<_>>()}).to_string()
+    };
+    let ask = |path, n| send(&router, request("POST", path, "application/json", many(n)));
+    for _ in 0..5 {
+        for path in ["/classify", "/v1/classes/upright/examples"] {
+            let refused = ask(path, 3).await;
+            assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE, "{path}");
+            let detail = json_of(refused).await["detail"].to_string();
+            assert!(detail.contains("2 may be"), "{detail}");
+            assert!(ask(path, 2).await.status().is_success(), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn deleting_every_class_leaves_a_server_that_can_be_taught_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let router = router(folder.path(), |_| {});
+    for _ in 0..2 {
+        teach(&router).await;
+        let gone = send(&router, request("DELETE", "/v1/classes", "", "")).await;
+        assert_eq!(gone.status(), StatusCode::NO_CONTENT);
+        let listed = json_of(send(&router, request("GET", "/v1/classes", "", "")).await).await;
+        assert_eq!(listed, json!({"classes": []}));
+        let asked = send(&router, request("POST", "/classify", "image/png", bar(true, 9))).await;
+        assert_eq!(asked.status(), StatusCode::CONFLICT);
+    }
 }
 
 #[tokio::test]

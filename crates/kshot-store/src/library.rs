@@ -220,6 +220,24 @@ impl Library {
         })
     }
 
+    /// Removes every class.
+    ///
+    /// # Errors
+    /// What the store says; everything is as it was then.
+    pub fn clear(&mut self) -> Result<(), StoreError> {
+        self.refresh()?;
+        let change = self.store.clear()?;
+        let head = self.head;
+        self.apply(change, |held| {
+            let model = held.classifier.model().clone();
+            let mut classifier = FewShotClassifier::with_head(model, head);
+            classifier.set_unknown(held.classifier.unknown())?;
+            held.classifier = classifier;
+            held.empty.clear();
+            Ok(())
+        })
+    }
+
     /// Removes an example; its class stays, be it without any.
     ///
     /// # Errors

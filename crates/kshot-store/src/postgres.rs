@@ -377,6 +377,15 @@ impl ClassStore for PostgresStore {
         Ok(change)
     }
 
+    fn clear(&self) -> Result<Change, StoreError> {
+        let (change, _) = self.write(|transaction| {
+            transaction
+                .execute("DELETE FROM kshot.classes", &[])
+                .map_err(|error| self.failed(&error))
+        })?;
+        Ok(change)
+    }
+
     fn remove_example(&self, class: &str, hash: ContentHash) -> Result<Change, StoreError> {
         let failed = |error: postgres::Error| self.failed(&error);
         let (change, ()) = self.write(|transaction| {

@@ -76,6 +76,12 @@ pub trait ClassStore: Send + Sync {
     /// [`StoreError::Class`] for a class that isn't there, [`StoreError::Database`].
     fn remove_class(&self, class: &str) -> Result<Change, StoreError>;
 
+    /// Removes every class; the model and the quotas stay.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    fn clear(&self) -> Result<Change, StoreError>;
+
     /// Removes an example; its class stays, be it without any.
     ///
     /// # Errors

@@ -71,6 +71,17 @@ fn a_holder_sees_what_another_has_changed() {
         .map(|class| class.name().to_owned())
         .collect();
     assert_eq!(names, ["bar1", "bar2", "bar3", "first bar"]);
+    // All at once, with another's change in between.
+    first.add_class("empty").unwrap();
+    second.clear().unwrap();
+    assert_eq!(second.classifier().n_examples(), 0);
+    assert!(second.empty_classes().is_empty());
+    assert_eq!(second.classifier().unknown(), Unknown::Never);
+    assert!(first.refresh().unwrap());
+    assert_eq!(first.classifier().n_examples(), 0);
+    first.add("bar1", files(1)).unwrap();
+    assert!(second.refresh().unwrap());
+    assert_eq!(labels(&second), labels(&first));
 }
 
 #[test]

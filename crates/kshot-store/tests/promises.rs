@@ -116,6 +116,26 @@ fn classes_are_renamed_and_removed() {
 }
 
 #[test]
+fn all_classes_go_in_one_change_and_the_model_stays() {
+    on_all(|first, second| {
+        first.add("m", "a", &[new_example(1), new_example(2)]).unwrap();
+        first.add("m", "b", &[new_example(1)]).unwrap();
+        let last = first.add_class("c").unwrap();
+        let change = second.clear().unwrap();
+        assert_eq!(change.before, last.after);
+        assert_eq!(first.change().unwrap(), change.after);
+        assert!(names(first).is_empty());
+        assert_eq!(first.usage().unwrap(), Usage::default());
+        assert_eq!(first.picture("a", ContentHash([1; 16])).unwrap(), None);
+        assert_eq!(first.model().unwrap(), Some(stored_model("m")));
+        // Nothing to remove is no error.
+        second.clear().unwrap();
+        first.add("m", "a", &[new_example(1)]).unwrap();
+        assert_eq!(names(second), ["a"]);
+    });
+}
+
+#[test]
 fn a_class_without_examples_is_a_class() {
     on_all(|first, second| {
         let change = first.add_class("b").unwrap();

@@ -15,8 +15,10 @@ use crate::norm::Norm;
 use crate::settings::Settings;
 use crate::{model, run};
 
-/// Pictures that are embedded in one pass: what the pass needs in memory doesn't grow with their number.
+/// Pictures that are embedded in one pass, and values that they have together: what the pass needs in memory doesn't grow
+/// with their number.
 const BATCH: usize = 256;
+const VALUES: usize = 1 << 20;
 
 /// A trained model. It never changes, and threads share it.
 ///
@@ -156,7 +158,8 @@ impl Trained {
     /// A picture made for another model, or weights that give no finite numbers.
     pub fn embed(&self, pictures: &[&Picture]) -> Result<Vec<Arc<[f32]>>, Error> {
         let mut vectors = Vec::with_capacity(pictures.len());
-        for batch in pictures.chunks(BATCH) {
+        let batch = (VALUES / self.file.image.len().max(1)).clamp(1, BATCH);
+        for batch in pictures.chunks(batch) {
             let rows = self.learner.embed(self.tensor(batch)?, Norm::Running);
             let features = rows.dims()[1];
             let values = learner::logits_on_host(rows);

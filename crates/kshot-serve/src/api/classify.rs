@@ -106,6 +106,7 @@ pub async fn classify(
     }
     let upload = upload::read(&app, &headers, body).await?;
     let many = upload.many;
+    let room = decode::room(&app, upload.pictures.len())?;
     let decoded = decode::pictures(&app, upload).await?;
     let (names, pictures): (Vec<_>, Vec<_>) = decoded.into_iter().map(|one| (one.name, one.picture)).unzip();
     let wish = Wish {
@@ -113,7 +114,7 @@ pub async fn classify(
         place,
     };
     let share = memory(&app, pictures.len(), wish.show)?;
-    let found = app.worker.recognise(pictures, wish).await?;
+    let found = app.worker.recognise(pictures, room, wish).await?;
     let mut results = names
         .into_iter()
         .zip(found)

@@ -80,12 +80,13 @@ pub async fn add(
     // Before the pictures are read, which may take long.
     app.workspace.class(&class)?;
     let upload = upload::read(&app, &headers, body).await?;
+    let room = decode::room(&app, upload.pictures.len())?;
     let pixels = decode::admit(&app, &upload).await?;
     // Before anything is added: what was added is not answered by a refusal.
     let shown = upload.pictures.len() * 2 * decode::LONGEST_THUMBNAIL;
     let mut share = app.answers.take(shown).ok_or_else(large::too_many)?;
     let add = move |workspace: &Workspace| {
-        let _pixels = pixels;
+        let _memory = (pixels, room);
         let examples = workspace.add_examples(&class, upload.pictures, &mut share)?;
         Ok((examples, share))
     };
