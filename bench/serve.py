@@ -80,12 +80,14 @@ def compare(folder, options):
                  str(folder / "examples"), "--port", str(peer_port), "--workers", str(workers)], peer_port))
             targets[f"FastAPI + PyTorch, {workers} worker{'s' * (workers > 1)}"] = peer_port
         check(pictures, targets)
-        for name, at in targets.items():
-            results[name] = {}
-            for connections in CONNECTIONS:
-                runs = sorted((load(script, at, connections, pictures, options.seconds) for _ in range(options.rounds)),
-                              key=lambda run: run["per_second"])
-                results[name][connections] = runs[len(runs) // 2]
+        for connections in CONNECTIONS:
+            runs = {name: [] for name in targets}
+            for _ in range(options.rounds):
+                for name, at in targets.items():
+                    runs[name].append(load(script, at, connections, pictures, options.seconds))
+            for name, all_runs in runs.items():
+                all_runs.sort(key=lambda run: run["per_second"])
+                results.setdefault(name, {})[connections] = all_runs[len(all_runs) // 2]
     finally:
         for process in (kshot, *peers):
             process.terminate()
