@@ -90,6 +90,35 @@ fn a_window_with_a_nan_gives_nan_and_its_gradient_goes_there() {
 }
 
 #[test]
+fn infinities_come_out_as_in_the_plain_version() {
+    let shape = JoinShape {
+        images: 2,
+        height: 5,
+        width: 6,
+        channels: 19,
+        slope: 0.1,
+    };
+    let (mut a, mut b) = (values(1, shape.input_len()), values(2, shape.input_len()));
+    for (at, value) in a.iter_mut().enumerate() {
+        match at % 23 {
+            0 => *value = f32::INFINITY,
+            7 => *value = f32::NEG_INFINITY,
+            _ => {}
+        }
+    }
+    // Opposite infinities are NaN, in a window of its own.
+    (a[0], b[0]) = (f32::INFINITY, f32::NEG_INFINITY);
+    let (out, _) = join_forward(&shape, &a, &b);
+    let expected = plain(&shape, &wide(&a), &wide(&b));
+    assert!(expected[0].is_nan() && expected.contains(&f64::INFINITY));
+    for (at, (found, expected)) in out.iter().zip(expected).enumerate() {
+        let close = (f64::from(*found) - expected).abs() < 1e-6;
+        let alike = close || f64::from(*found) == expected || (found.is_nan() && expected.is_nan());
+        assert!(alike, "{at}: {found} {expected}");
+    }
+}
+
+#[test]
 fn of_equal_values_the_first_wins_and_zero_is_on_the_negative_side() {
     let shape = JoinShape {
         images: 1,

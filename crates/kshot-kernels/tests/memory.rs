@@ -278,6 +278,36 @@ fn any_number_of_threads_gives_the_same_bits() {
 }
 
 #[test]
+fn an_infinite_gate_is_an_open_or_a_shut_one() {
+    let sizes = Sizes {
+        hidden: 4,
+        rows: 6,
+        width: 3,
+        heads: 2,
+        vectors: true,
+        sharpened: true,
+        n: 3,
+        steps: 4,
+    };
+    for infinite in [f64::INFINITY, f64::NEG_INFINITY] {
+        for gate in 0..4 * sizes.hidden {
+            let mut numbers = sizes.numbers(6);
+            numbers.gates[(sizes.n + 1) * 4 * sizes.hidden + gate] = infinite;
+            let expected = plain(&sizes, &numbers);
+            on_every_level(|level| {
+                let found = sizes.with_network(&numbers, |network| {
+                    network.forward(sizes.n, &narrow(&numbers.gates)).0
+                });
+                for (found, expected) in found.iter().zip(&expected) {
+                    let close = (f64::from(*found) - expected).abs() < 5e-5;
+                    assert!(close, "{level:?} {infinite} gate {gate}: {found} {expected}");
+                }
+            });
+        }
+    }
+}
+
+#[test]
 fn nan_in_the_input_reaches_the_output_of_its_sequence_alone() {
     let sizes = Sizes {
         hidden: 4,

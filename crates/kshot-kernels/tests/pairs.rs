@@ -35,11 +35,12 @@ fn pool(shape: &PairsShape, u: &[f64]) -> Vec<f64> {
             for x in 0..shape.width / 2 {
                 for k in 0..shape.channels {
                     let at = |dy, dx| map[((2 * y + dy) * shape.width + 2 * x + dx) * shape.channels + k];
-                    out.push(
-                        [at(0, 0), at(0, 1), at(1, 0), at(1, 1)]
-                            .into_iter()
-                            .fold(0.0, f64::max),
-                    );
+                    let window = [at(0, 0), at(0, 1), at(1, 0), at(1, 1)];
+                    // `f64::max` would lose a NaN.
+                    out.push(match window.iter().find(|u| u.is_nan()) {
+                        Some(nan) => *nan,
+                        None => window.into_iter().fold(0.0, f64::max),
+                    });
                 }
             }
         }
@@ -141,6 +142,74 @@ proptest! {
                 let expected = (moved(step) - moved(-step)) / (2.0 * step);
                 let error = (f64::from(gradient[at]) - expected).abs();
                 prop_assert!(error < 2e-4 * f64::from(scale), "input {which}: {} {expected}", gradient[at]);
+            }
+        }
+    }
+}
+
+/// Whether both are NaN, the same infinity, or close to each other.
+fn alike(found: f32, expected: f64) -> bool {
+    match expected.is_finite() {
+        true => (f64::from(found) - expected).abs() < 1e-4,
+        false => expected.is_nan() == found.is_nan() && (found.is_nan() || f64::from(found) == expected),
+    }
+}
+
+#[test]
+fn nan_and_infinity_come_out_as_in_the_plain_version() {
+    let shape = PairsShape {
+        left: 3,
+        right: 5,
+        height: 5,
+        width: 4,
+        channels: 19,
+    };
+    let len = shape.height * shape.width * shape.channels;
+    let (gamma, beta) = (values(3, shape.channels), values(4, shape.channels));
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for channel in 0..shape.channels {
+            let (mut left, mut right) = (values(1, shape.left * len), values(2, shape.right * len));
+            // A pixel of the second map on the left, and one of the last on the right.
+            left[len + 6 * shape.channels + channel] = bad;
+            right[4 * len + 9 * shape.channels + channel] = bad;
+            let z = sums(&shape, &wide(&left), &wide(&right));
+            let scaled: Vec<f64> = z
+                .iter()
+                .enumerate()
+                .map(|(at, z)| {
+                    f64::from(gamma[at % shape.channels]) * z + f64::from(beta[at % shape.channels])
+                })
+                .collect();
+            let inferred = pairs_infer(&shape, &left, &right, &gamma, &beta);
+            for (at, (found, expected)) in inferred.iter().zip(pool(&shape, &scaled)).enumerate() {
+                assert!(
+                    alike(*found, expected),
+                    "{bad} {channel} {at}: {found} {expected}"
+                );
+            }
+            let (out, saved) = pairs_forward(&shape, &left, &right, &gamma, &beta, EPS);
+            let expected = plain(&shape, &wide(&left), &wide(&right), &wide(&gamma), &wide(&beta));
+            for (at, (found, expected)) in out.iter().zip(expected).enumerate() {
+                assert!(
+                    alike(*found, expected),
+                    "{bad} {channel} {at}: {found} {expected}"
+                );
+                assert_eq!(
+                    found.is_nan(),
+                    at % shape.channels == channel,
+                    "{bad} {channel} {at}"
+                );
+            }
+            let dout = values(5, shape.output_len());
+            let found = pairs_backward(&shape, &left, &right, &gamma, &saved, &dout);
+            for gradient in [&found.left, &found.right, &found.gamma] {
+                for (at, value) in gradient.iter().enumerate() {
+                    assert_eq!(
+                        value.is_nan(),
+                        at % shape.channels == channel,
+                        "{bad} {channel} {at}: {value}"
+                    );
+                }
             }
         }
     }

@@ -202,6 +202,45 @@ fn gradients_agree_with_central_differences() {
 }
 
 #[test]
+fn nan_and_infinity_reach_their_coordinate_as_in_the_plain_formulas() {
+    let (n, at) = (300, 131);
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        for part in 0..4 {
+            let (numbers, mut theta, mut told) = case(20, n, 3, 11);
+            match part {
+                0 => told[1].inputs[at] = bad,
+                1 => told[1].inputs[n + at] = bad,
+                2 => told[1].gradient[at] = bad,
+                _ => theta[at] = bad,
+            }
+            let expected = plain(&numbers, &theta, &told);
+            on_every_level(|level| {
+                let found: Vec<f32> = with_rule(&numbers, |rule| {
+                    let mut state = rule.start(&narrow(&theta));
+                    with_told(&told, |told| {
+                        told.iter().for_each(|told| rule.step(&mut state, *told))
+                    });
+                    state.theta().collect()
+                });
+                for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    let close = (f64::from(*found) - expected).abs() < 2e-5;
+                    let alike =
+                        close || f64::from(*found) == *expected || (found.is_nan() && expected.is_nan());
+                    assert!(alike, "{level:?} {bad} in part {part}, {at}: {found} {expected}");
+                }
+                if bad.is_nan() {
+                    assert_eq!(
+                        found.iter().filter(|theta| theta.is_nan()).count(),
+                        1,
+                        "{level:?} {part}"
+                    );
+                }
+            });
+        }
+    }
+}
+
+#[test]
 fn the_bits_do_not_depend_on_the_number_of_threads() {
     let (numbers, theta, told) = case(20, 5000, 3, 3);
     let run = |threads: usize| {
