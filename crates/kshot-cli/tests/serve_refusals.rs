@@ -447,6 +447,31 @@ fn who_asks_for_much_and_reads_nothing_takes_little_memory_and_is_cut_off() {
 }
 
 #[test]
+fn stored_pictures_that_many_want_to_see_at_once_take_the_memory_of_a_few() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = start(folder.path(), &[]);
+    teach(&server);
+    // 8 MB as pixels, little as a file.
+    let flat = image::ImageBuffer::from_pixel(1000, 1000, image::Rgba([9_000u16, 60_000, 30_000, 65_535]));
+    let mut file = std::io::Cursor::new(Vec::new());
+    flat.write_to(&mut file, image::ImageFormat::Png).unwrap();
+    let added = server
+        .picture("/v1/classes/upright/examples", &file.into_inner())
+        .expect(201);
+    let id = added.json()["examples"][0]["id"].as_str().unwrap().to_owned();
+    let one = format!("/v1/classes/upright/examples/{id}");
+    let before = server.peak_memory_mib();
+    std::thread::scope(|scope| {
+        for _ in 0..60 {
+            scope.spawn(|| server.get(&one).expect(200));
+            scope.spawn(|| server.get("/v1/classes/upright/examples?pictures=true").expect(200));
+        }
+    });
+    let grown = server.peak_memory_mib() - before;
+    assert!(grown < 100, "{grown} MiB more");
+}
+
+#[test]
 fn where_to_listen_is_an_address_or_localhost() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = common::kshot();

@@ -147,13 +147,27 @@ byId('file-input').addEventListener('change', (event) => {
   (filesFor ? addFiles(filesFor, files) : recogniseFiles(files)).catch(complain);
 });
 
+/** Pictures in as many requests as the server's limits ask for. */
+function inRequests(pictures) {
+  const { images_per_request: most, body_bytes: longest } = state.info.limits;
+  const requests = [];
+  let bytes = Infinity;
+  for (const { blob } of pictures) {
+    // A form has some bytes of its own around each file.
+    bytes += blob.size + 1024;
+    if (bytes > longest || requests.at(-1).length === most) {
+      requests.push([]);
+      bytes = blob.size + 1024;
+    }
+    requests.at(-1).push(blob);
+  }
+  return requests;
+}
+
 async function addFiles(one, files) {
   const { pictures, complaint } = await loadAll(files);
   if (complaint) toast(complaint, { error: true });
-  const most = state.info.limits.images_per_request;
-  for (let start = 0; start < pictures.length; start += most) {
-    await model.addExamples(one.name, pictures.slice(start, start + most).map((picture) => picture.blob));
-  }
+  for (const blobs of inRequests(pictures)) await model.addExamples(one.name, blobs);
   if (pictures.length > 0) {
     pulse(one.name);
     toast(`Added ${count(pictures.length, 'picture')} to ${one.name}.`);
@@ -175,11 +189,8 @@ async function recogniseFiles(files) {
   }
   const { pictures, complaint } = await loadAll(files);
   if (complaint) toast(complaint, { error: true });
-  const most = state.info.limits.images_per_request;
   const found = [];
-  for (let start = 0; start < pictures.length; start += most) {
-    found.push(...(await api.classifyAll(pictures.slice(start, start + most).map((picture) => picture.blob))));
-  }
+  for (const blobs of inRequests(pictures)) found.push(...(await api.classifyAll(blobs)));
   answers.showBatch(pictures.map(({ name, blob }, index) => ({ name, url: URL.createObjectURL(blob), answer: found[index] })));
 }
 

@@ -2,7 +2,6 @@
 
 use std::io::Cursor;
 use std::path::Path;
-use std::sync::Mutex;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +10,7 @@ use kshot::classifier::{Input, Picture};
 
 use crate::budget::Share;
 use crate::convert::problem;
-use crate::problem::{NOT_A_PICTURE, Problem, TOO_LARGE};
+use crate::problem::{NOT_A_PICTURE, Problem};
 use crate::state::App;
 use crate::upload::{Encoded, Upload};
 
@@ -26,11 +25,6 @@ pub const THUMBNAIL: u32 = 160;
 /// Longest picture that is shown, in bytes of its `data:` address: 4 bytes a pixel that no compression makes smaller, in
 /// base64.
 pub const LONGEST_THUMBNAIL: usize = (THUMBNAIL * THUMBNAIL * 4) as usize / 2 * 3;
-
-/// Stored pictures of more pixels are made small one after the other, whoever asks.
-const LARGE: u64 = 1 << 20;
-
-static ONE_LARGE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A picture with its name.
 #[derive(Debug)]
@@ -50,29 +44,22 @@ pub struct Thumbnail {
     pub ink: bool,
 }
 
-/// Memory for so many pictures as the model takes them, until they are recognised or enrolled.
+/// Memory for so many pictures as the model takes them, until they are recognised.
 ///
 /// # Errors
-/// 413 for more than there is memory for, 503 where others have it.
-pub fn room(app: &App, n: usize) -> Result<Share, Problem> {
-    let shape = app.workspace.input().shape;
-    let each = shape.len() * size_of::<f32>();
-    let most = (app.config.limits.pictures_memory / each).max(1);
-    if n > most {
-        let problem = format!(
-            "{n} pictures at once, and of {shape}, as the model takes them, {most} may be; send fewer in one request"
-        );
-        return Err(Problem::new(&TOO_LARGE, problem));
-    }
-    let taken = app.pictures.take(n * each);
-    taken.ok_or_else(|| Problem::busy("too many pictures are waiting; try again in a moment"))
+/// 503 where others have it.
+fn room(app: &App, n: usize) -> Result<Share, Problem> {
+    app.pictures.take(n * app.picture()).ok_or_else(|| {
+        app.metrics.refused.inc();
+        Problem::busy("too many pictures are waiting; try again in a second")
+    })
 }
 
-/// Decodes the pictures of a request.
+/// Decodes the pictures of a request, with the memory that they take.
 ///
 /// # Errors
-/// 422 that names the first picture that can't be used.
-pub async fn pictures(app: &App, upload: Upload) -> Result<Vec<Decoded>, Problem> {
+/// 422 that names the first picture that can't be used, 503 where there is no memory.
+pub async fn pictures(app: &App, upload: Upload) -> Result<(Vec<Decoded>, Share), Problem> {
     let input = app.workspace.input();
     let decode_all = move |upload: Upload| {
         let decoded = upload.pictures.iter().map(|one| {
@@ -81,16 +68,18 @@ pub async fn pictures(app: &App, upload: Upload) -> Result<Vec<Decoded>, Problem
                 picture: decode(&input, one)?,
             })
         });
-        decoded.collect()
+        decoded.collect::<Result<Vec<_>, Problem>>()
     };
     let sizes = sizes(app, &upload)?;
+    let room = room(app, upload.pictures.len())?;
     if sizes.iter().sum::<u64>() <= AT_ONCE {
-        return decode_all(upload);
+        return Ok((decode_all(upload)?, room));
     }
     let share = memory(app, &sizes).await;
+    // Both shares go with the work, which goes on where who asked hangs up.
     app.blocking(move |_| {
         let _share = share;
-        decode_all(upload)
+        Ok((decode_all(upload)?, room))
     })
     .await
 }
@@ -169,9 +158,6 @@ pub fn thumbnail(bytes: &[u8]) -> Result<Thumbnail, Problem> {
         .map_err(Problem::internal)?
         .into_decoder()
         .map_err(Problem::internal)?;
-    let (width, height) = decoder.dimensions();
-    let large = u64::from(width) * u64::from(height) > LARGE;
-    let _alone = large.then(|| ONE_LARGE_AT_A_TIME.lock());
     let orientation = decoder.orientation().map_err(Problem::internal)?;
     let mut picture = DynamicImage::from_decoder(decoder).map_err(Problem::internal)?;
     picture.apply_orientation(orientation);

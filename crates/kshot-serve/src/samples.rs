@@ -41,6 +41,7 @@ pub fn enrol(
     n_examples: usize,
     share: &mut Share,
 ) -> Result<(Vec<ClassEntry>, Vec<Unseen>), Problem> {
+    workspace.check_room(n_classes, n_classes * n_examples)?;
     let dataset = glyphs()?;
     let groups = dataset.classes(Part::Test).groups().len();
     let chance = RandomState::new();

@@ -16,6 +16,8 @@ use crate::workspace::Workspace;
 const BEGINNINGS: usize = 4;
 /// Stores that may be on their way in at a time: each takes room on the disk.
 const UPLOADS: usize = 4;
+/// Requests that may read stored pictures to show them at a time; the others wait beside no thread.
+const SHOWN: usize = 4;
 
 /// What all requests share.
 #[derive(Debug)]
@@ -42,6 +44,8 @@ pub struct App {
     pub answers: Budget,
     /// Places for stores that are being uploaded.
     pub uploads: Semaphore,
+    /// Places for requests that want stored pictures to look at.
+    pub shown: Semaphore,
 }
 
 impl App {
@@ -61,10 +65,24 @@ impl App {
             pictures: Budget::new(config.limits.pictures_memory),
             answers: Budget::new(config.limits.answers_memory),
             uploads: Semaphore::new(UPLOADS),
+            shown: Semaphore::new(SHOWN),
             metrics,
             workspace,
             config,
         }))
+    }
+
+    /// Most pictures in a request: no more than there is memory for once they are as the model takes them.
+    pub fn most_pictures(&self) -> usize {
+        let limits = &self.config.limits;
+        limits
+            .images_per_request
+            .min((limits.pictures_memory / self.picture()).max(1))
+    }
+
+    /// Memory for a picture as the model takes it, in bytes.
+    pub fn picture(&self) -> usize {
+        self.workspace.input().shape.len() * size_of::<f32>()
     }
 
     /// Does something with the classes that may wait for the disk, beside the threads that answer.

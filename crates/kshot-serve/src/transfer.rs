@@ -60,25 +60,18 @@ pub fn read(folder: TempDir, limits: &Limits) -> Result<Incoming, Problem> {
     let contents = store.contents().map_err(unusable)?;
     counts(&contents, limits)?;
     names(&contents)?;
-    let library = Library::open(Box::new(store), Head::Model).map_err(unusable)?;
-    let (model, named) = (library.classifier().model(), contents.model.unwrap_or_default());
-    if model.id() != named {
-        return Err(refused(&format!(
-            "its model is {}, and the file calls it {named}",
-            model.id()
-        )));
-    }
+    let model = model(&store).map_err(unusable)?;
     if model.input().features().is_some() {
         return Err(refused(&format!(
             "it holds {}, and pictures are recognised here",
             model.name()
         )));
     }
-    for class in &contents.classes {
-        for example in &class.examples {
-            let picture = library.store().picture(&class.name, example.hash);
-            check_picture(&class.name, &example.name, picture.map_err(unusable)?, limits)?;
-        }
+    let missing = heads(&store, &contents, limits, unusable)?;
+    // Only now: a model that adapts to all examples decodes every picture here.
+    let library = Library::with_model(Box::new(store), model, Head::Model).map_err(unusable)?;
+    if let Some(example) = missing {
+        return Err(refused(&format!("the picture of {example} is not in it")));
     }
     match stranger(&library).map_err(unusable)? {
         None => Ok(Incoming {
@@ -89,6 +82,20 @@ pub fn read(folder: TempDir, limits: &Limits) -> Result<Incoming, Problem> {
             "the embedding of {example} is not what its model makes of its picture"
         ))),
     }
+}
+
+/// The model that a store holds and names.
+fn model(store: &SqliteStore) -> Result<Trained, StoreError> {
+    let place = store.place().to_owned();
+    let found = store
+        .model()?
+        .ok_or_else(|| StoreError::NoModel { place: place.clone() })?;
+    let model = Trained::from_bytes(&found.bytes, Path::new(&place))?;
+    if model.id() != found.id {
+        let problem = format!("its model is {}, and the file calls it {}", model.id(), found.id);
+        return Err(StoreError::Unusable { place, problem });
+    }
+    Ok(model)
 }
 
 fn refused(why: &str) -> Problem {
@@ -131,19 +138,25 @@ fn names(contents: &Contents) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Whether an example has a picture, no larger than pictures may be here.
-fn check_picture(
-    class: &str,
-    example: &str,
-    picture: Option<Vec<u8>>,
+/// Whether pictures are no larger than they may be here, by their heads; names an example that has none.
+fn heads(
+    store: &dyn ClassStore,
+    contents: &Contents,
     limits: &Limits,
-) -> Result<(), Problem> {
-    let name = format!("example `{example}` of class `{class}`");
-    let Some(bytes) = picture else {
-        return Err(refused(&format!("the picture of {name} is not in it")));
-    };
-    let bytes = bytes.into();
-    decode::size(&Encoded { name, bytes }, limits.pixels).map(drop)
+    unusable: impl Fn(StoreError) -> Problem,
+) -> Result<Option<String>, Problem> {
+    let mut missing = None;
+    for class in &contents.classes {
+        for example in &class.examples {
+            let name = format!("example `{}` of class `{}`", example.name, class.name);
+            let picture = store.picture(&class.name, example.hash).map_err(&unusable)?;
+            match picture.map(Into::into) {
+                Some(bytes) => drop(decode::size(&Encoded { name, bytes }, limits.pixels)?),
+                None => missing = missing.or(Some(name)),
+            }
+        }
+    }
+    Ok(missing)
 }
 
 /// Embeds some of the pictures anew; names an example whose embedding isn't the model's.

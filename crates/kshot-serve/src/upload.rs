@@ -63,7 +63,7 @@ pub async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Upload, 
     }
     let (pictures, many) = match kind.as_str() {
         "application/json" => in_json(&whole.bytes)?,
-        "multipart/form-data" => in_form(headers, &whole.bytes, app.config.limits.images_per_request).await?,
+        "multipart/form-data" => in_form(headers, &whole.bytes, app.most_pictures()).await?,
         "" | "application/octet-stream" | "application/x-www-form-urlencoded" => one(&whole.bytes),
         kind if kind.starts_with("image/") => one(&whole.bytes),
         kind => {
@@ -75,7 +75,7 @@ pub async fn read(app: &App, headers: &HeaderMap, body: Body) -> Result<Upload, 
             ));
         }
     };
-    check_count(pictures.len(), app.config.limits.images_per_request)?;
+    check_count(pictures.len(), app.most_pictures())?;
     if pictures.iter().any(|picture| picture.bytes.is_empty()) {
         return Err(Problem::new(&BAD_REQUEST, "a picture is empty: it has no bytes"));
     }

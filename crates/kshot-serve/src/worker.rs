@@ -97,10 +97,26 @@ pub struct Wish {
 struct Job {
     pictures: Vec<Picture>,
     wish: Wish,
-    _memory: Share,
+    memory: Share,
     answer: oneshot::Sender<Result<Vec<Found>, Problem>>,
     /// The job's places in the queue.
     room: OwnedSemaphorePermit,
+}
+
+impl Job {
+    /// Sends the answer. What the job held is there again for whoever hears it.
+    fn end(self, found: Result<Vec<Found>, Problem>) {
+        let Self {
+            pictures,
+            memory,
+            answer,
+            room,
+            ..
+        } = self;
+        drop((pictures, memory, room));
+        // Who has hung up wants no answer.
+        let _ = answer.send(found);
+    }
 }
 
 impl Worker {
@@ -159,7 +175,7 @@ impl Worker {
         let job = Job {
             pictures,
             wish,
-            _memory: memory,
+            memory,
             answer,
             room,
         };
@@ -188,27 +204,20 @@ fn work(model: &Model, mut queue: mpsc::UnboundedReceiver<Job>) {
         let call = model.call();
         let asked: Vec<(&[Picture], Wish)> = jobs.iter().map(|job| (&job.pictures[..], job.wish)).collect();
         match model.answer(&asked, &call) {
-            Ok(found) => {
-                for (job, found) in jobs.into_iter().zip(found) {
-                    drop(job.room);
-                    // Who has hung up wants no answer.
-                    let _ = job.answer.send(Ok(found));
-                }
-            }
+            Ok(found) => jobs
+                .into_iter()
+                .zip(found)
+                .for_each(|(job, found)| job.end(Ok(found))),
             // One job's pictures may be to blame: each for itself then.
             Err(_) if jobs.len() > 1 => {
                 for job in jobs {
                     let found = model.answer(&[(&job.pictures, job.wish)], &call);
-                    drop(job.room);
-                    let _ = job
-                        .answer
-                        .send(found.map(|mut found| found.pop().unwrap_or_default()));
+                    job.end(found.map(|mut found| found.pop().unwrap_or_default()));
                 }
             }
             Err(problem) => {
                 if let Some(job) = jobs.pop() {
-                    drop(job.room);
-                    let _ = job.answer.send(Err(problem));
+                    job.end(Err(problem));
                 }
             }
         }

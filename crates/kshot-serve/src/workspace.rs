@@ -143,17 +143,22 @@ impl Workspace {
     /// A name that is taken or can't be one, a quota.
     pub fn add_class(&self, name: &str) -> Result<ClassEntry, Problem> {
         check(name)?;
-        let mut library = self.lock();
+        let mut library = self.up_to_date()?;
         let snapshot = self.snapshot();
         if snapshot.index.class(name).is_some() {
             return Err(taken(name));
         }
+        self.make_class(&mut library, name)
+    }
+
+    /// Makes a class of a name that is free.
+    fn make_class(&self, library: &mut Library, name: &str) -> Result<ClassEntry, Problem> {
+        let snapshot = self.snapshot();
         self.check_classes(&snapshot.index, 1)?;
         library.add_class(name).map_err(store_problem)?;
         let mut index = snapshot.index.clone();
         index.push(name);
-        self.publish(&library, index);
-        drop(library);
+        self.publish(library, index);
         self.class(name)
     }
 
@@ -162,6 +167,7 @@ impl Workspace {
     /// # Errors
     /// A quota.
     pub fn add_numbered_class(&self, stem: &str) -> Result<ClassEntry, Problem> {
+        let mut library = self.up_to_date()?;
         let snapshot = self.snapshot();
         let taken: HashSet<&str> = snapshot
             .index
@@ -171,7 +177,18 @@ impl Workspace {
         let free = (1..)
             .map(|number| format!("{stem} {number}"))
             .find(|name| !taken.contains(name.as_str()));
-        self.add_class(&free.unwrap_or_else(|| stem.to_owned()))
+        self.make_class(&mut library, &free.unwrap_or_else(|| stem.to_owned()))
+    }
+
+    /// Whether so many more classes and examples would be within the quotas.
+    ///
+    /// # Errors
+    /// 422 that says which one they would break.
+    pub fn check_room(&self, classes: usize, examples: usize) -> Result<(), Problem> {
+        let snapshot = self.snapshot();
+        self.check_classes(&snapshot.index, classes)?;
+        let there = snapshot.index.n_examples();
+        check_examples("all classes together", there, examples, self.limits.examples)
     }
 
     /// Renames a class.
@@ -180,7 +197,7 @@ impl Workspace {
     /// A class that isn't there, a name that is taken or can't be one.
     pub fn rename_class(&self, from: &str, to: &str) -> Result<ClassEntry, Problem> {
         check(to)?;
-        let mut library = self.lock();
+        let mut library = self.up_to_date()?;
         let mut index = self.snapshot().index.clone();
         index.class(from).ok_or_else(|| no_class(from))?;
         if from != to {
@@ -200,7 +217,7 @@ impl Workspace {
     /// # Errors
     /// A class that isn't there.
     pub fn remove_class(&self, name: &str) -> Result<(), Problem> {
-        let mut library = self.lock();
+        let mut library = self.up_to_date()?;
         let mut index = self.snapshot().index.clone();
         index.class(name).ok_or_else(|| no_class(name))?;
         library.remove_class(name).map_err(store_problem)?;
@@ -230,26 +247,17 @@ impl Workspace {
         pictures: Vec<Encoded>,
         share: &mut Share,
     ) -> Result<Vec<ExampleEntry>, Problem> {
-        let mut library = self.lock();
+        let mut library = self.up_to_date()?;
         let snapshot = self.snapshot();
         let known = snapshot.index.class(class).ok_or_else(|| no_class(class))?;
-        let most = |what: String, there: usize, limit: usize| match there + pictures.len() > limit {
-            true => Err(Problem::new(
-                &QUOTA,
-                format!("{what} may have {limit} examples and has {there}; remove some, or raise the quota"),
-            )),
-            false => Ok(()),
-        };
-        most(
-            format!("class `{class}`"),
+        let most = self.limits.examples_per_class;
+        check_examples(
+            &format!("class `{class}`"),
             known.examples.len(),
-            self.limits.examples_per_class,
+            pictures.len(),
+            most,
         )?;
-        most(
-            "all classes together".to_owned(),
-            snapshot.index.n_examples(),
-            self.limits.examples,
-        )?;
+        self.check_room(0, pictures.len())?;
         let input = self.input();
         let decoded = pictures
             .iter()
@@ -275,7 +283,7 @@ impl Workspace {
     /// # Errors
     /// 404.
     pub fn remove_example(&self, class: &str, example: &str) -> Result<(), Problem> {
-        let mut library = self.lock();
+        let mut library = self.up_to_date()?;
         let index = self.snapshot().index.clone();
         let hash = self.known(class, example)?;
         library.remove_example(class, hash).map_err(store_problem)?;
@@ -364,15 +372,19 @@ impl Workspace {
     /// # Errors
     /// What the store says.
     pub fn refresh(&self) -> Result<(), Problem> {
+        self.up_to_date().map(drop)
+    }
+
+    /// The library with what other programs have changed in the store, which the snapshot shows as well.
+    fn up_to_date(&self) -> Result<MutexGuard<'_, Library>, Problem> {
         let mut library = self.lock();
         library.refresh().map_err(store_problem)?;
         let snapshot = self.snapshot();
         // A change that was refused may have refreshed the library as well.
-        if library.change() == snapshot.change {
-            return Ok(());
+        if library.change() != snapshot.change {
+            self.publish(&library, snapshot.index.clone());
         }
-        self.publish(&library, snapshot.index.clone());
-        Ok(())
+        Ok(library)
     }
 
     fn check_classes(&self, index: &Index, more: usize) -> Result<(), Problem> {
@@ -404,6 +416,16 @@ impl Workspace {
     fn lock(&self) -> MutexGuard<'_, Library> {
         self.library.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether so many more examples would be within a quota.
+fn check_examples(what: &str, there: usize, more: usize, most: usize) -> Result<(), Problem> {
+    if there + more > most {
+        let problem =
+            format!("{what} may have {most} examples and has {there}; remove some, or raise the quota");
+        return Err(Problem::new(&QUOTA, problem));
+    }
+    Ok(())
 }
 
 /// The order in which everything came, with the library in step with it.

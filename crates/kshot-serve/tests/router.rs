@@ -295,10 +295,62 @@ async fn more_pictures_at_once_than_there_is_memory_for_are_refused_and_nothing_
             let refused = ask(path, 3).await;
             assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE, "{path}");
             let detail = json_of(refused).await["detail"].to_string();
-            assert!(detail.contains("2 may be"), "{detail}");
+            assert!(detail.contains("more than 2 pictures"), "{detail}");
             assert!(ask(path, 2).await.status().is_success(), "{path}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_another_server_has_deleted_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second] = [(); 2].map(|()| router(folder.path(), |_| {}));
+    teach(&first).await;
+    let listed = send(&second, request("GET", "/v1/classes/level/examples", "", "")).await;
+    assert_eq!(listed.status(), StatusCode::NOT_FOUND, "not yet taken in");
+    let examples = json_of(send(&first, request("GET", "/v1/classes/level/examples", "", "")).await).await;
+    let example = format!(
+        "/v1/classes/level/examples/{}",
+        examples["examples"][0]["id"].as_str().unwrap()
+    );
+    // A change takes in what the other has done.
+    let taken = json!({"name": "level"}).to_string();
+    let taken = send(&second, request("POST", "/v1/classes", "application/json", taken)).await;
+    assert_eq!(taken.status(), StatusCode::CONFLICT);
+    for path in ["/v1/classes/upright", &example] {
+        let gone = send(&first, request("DELETE", path, "", "")).await;
+        assert_eq!(gone.status(), StatusCode::NO_CONTENT, "{path}");
+        let gone = send(&second, request("DELETE", path, "", "")).await;
+        assert_eq!(gone.status(), StatusCode::NOT_FOUND, "{path}");
+    }
+    send(&first, request("DELETE", "/v1/classes", "", "")).await;
+    let name = json!({"name": "flat"}).to_string();
+    let renamed = send(
+        &second,
+        request("PATCH", "/v1/classes/level", "application/json", name),
+    );
+    assert_eq!(renamed.await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn signs_that_are_asked_for_at_the_same_time_are_all_made_and_those_beyond_a_quota_not_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let router = router(folder.path(), |config| config.limits.classes = 13);
+    let ask = || {
+        let wanted = json!({"n_classes": 2, "n_examples": 1}).to_string();
+        let (router, request) = (
+            router.clone(),
+            request("POST", "/v1/samples", "application/json", wanted),
+        );
+        tokio::spawn(async move { router.oneshot(request).await.unwrap().status() })
+    };
+    let asked: Vec<_> = (0..6).map(|_| ask()).collect();
+    for one in asked {
+        assert_eq!(one.await.unwrap(), StatusCode::CREATED);
+    }
+    assert_eq!(ask().await.unwrap(), StatusCode::UNPROCESSABLE_ENTITY);
+    let classes = json_of(send(&router, request("GET", "/v1/classes", "", "")).await).await;
+    assert_eq!(classes["classes"].as_array().unwrap().len(), 12);
 }
 
 #[tokio::test]

@@ -378,9 +378,9 @@ impl ClassStore for PostgresStore {
     }
 
     fn clear(&self) -> Result<Change, StoreError> {
-        let (change, _) = self.write(|transaction| {
-            transaction
-                .execute("DELETE FROM kshot.classes", &[])
+        let (change, ()) = self.write(|transaction| {
+            begin_anew(transaction)
+                .and_then(|()| recount(transaction))
                 .map_err(|error| self.failed(&error))
         })?;
         Ok(change)
@@ -407,9 +407,7 @@ impl ClassStore for PostgresStore {
         let failed = |error: postgres::Error| self.failed(&error);
         let (model, contents) = whole(with, |_| None, Ok)?;
         let (change, ()) = self.write(|transaction| {
-            transaction
-                .execute("DELETE FROM kshot.classes", &[])
-                .map_err(failed)?;
+            begin_anew(transaction).map_err(failed)?;
             transaction
                 .execute(PUT_MODEL, &[&model.id, &model.name, &model.bytes])
                 .map_err(failed)?;
@@ -439,6 +437,7 @@ impl ClassStore for PostgresStore {
                         .map_err(failed)?;
                 }
             }
+            recount(transaction).map_err(failed)?;
             let quotas = quotas(transaction).map_err(failed)?;
             let usage = usage(transaction).map_err(failed)?;
             contents.classes.iter().try_for_each(|class| {
@@ -479,6 +478,21 @@ impl ClassStore for PostgresStore {
     fn usage(&self) -> Result<Usage, StoreError> {
         self.with(usage)
     }
+}
+
+/// Removes every class, in a transaction that ends with [`recount`].
+fn begin_anew(transaction: &mut Transaction<'_>) -> Result<(), postgres::Error> {
+    transaction.batch_execute("SET LOCAL kshot.recounted = 'on'; DELETE FROM kshot.classes")
+}
+
+/// Counts everything, as one change.
+fn recount(transaction: &mut Transaction<'_>) -> Result<(), postgres::Error> {
+    transaction.batch_execute(
+        "UPDATE kshot.totals SET change = change + 1,
+             classes = (SELECT count(*) FROM kshot.classes),
+             examples = (SELECT count(*) FROM kshot.examples),
+             bytes = (SELECT coalesce(sum(size), 0) FROM kshot.examples)",
+    )
 }
 
 fn change(client: &mut impl GenericClient) -> Result<u64, postgres::Error> {

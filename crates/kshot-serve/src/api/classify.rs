@@ -83,7 +83,7 @@ pub enum OneOrMany {
     (status = 409, body = Document, content_type = "application/problem+json", description = "No class has an example yet"),
     (status = 413, body = Document, content_type = "application/problem+json"),
     (status = 422, body = Document, content_type = "application/problem+json", description = "Not a picture, or one of too many pixels"),
-    (status = 503, body = Document, content_type = "application/problem+json", description = "The queue is full: `Retry-After`"),
+    (status = 503, body = Document, content_type = "application/problem+json", description = "The queue is full, or the memory for pictures or answers is: `Retry-After`"),
 ))]
 pub async fn classify(
     State(app): State<Arc<App>>,
@@ -106,8 +106,7 @@ pub async fn classify(
     }
     let upload = upload::read(&app, &headers, body).await?;
     let many = upload.many;
-    let room = decode::room(&app, upload.pictures.len())?;
-    let decoded = decode::pictures(&app, upload).await?;
+    let (decoded, room) = decode::pictures(&app, upload).await?;
     let (names, pictures): (Vec<_>, Vec<_>) = decoded.into_iter().map(|one| (one.name, one.picture)).unzip();
     let wish = Wish {
         show: Show { top, evidence },

@@ -47,6 +47,7 @@ pub async fn list(
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let (class, wanted) = (in_path(class)?, in_query(wanted)?);
+    let _place = app.shown.acquire().await.map_err(Problem::internal)?;
     let mut share = app.answers.take(0).ok_or_else(large::too_many)?;
     let list = move |workspace: &Workspace| {
         let examples = workspace.examples(&class, wanted.pictures.then_some(&mut share))?;
@@ -80,13 +81,12 @@ pub async fn add(
     // Before the pictures are read, which may take long.
     app.workspace.class(&class)?;
     let upload = upload::read(&app, &headers, body).await?;
-    let room = decode::room(&app, upload.pictures.len())?;
     let pixels = decode::admit(&app, &upload).await?;
     // Before anything is added: what was added is not answered by a refusal.
     let shown = upload.pictures.len() * 2 * decode::LONGEST_THUMBNAIL;
     let mut share = app.answers.take(shown).ok_or_else(large::too_many)?;
     let add = move |workspace: &Workspace| {
-        let _memory = (pixels, room);
+        let _pixels = pixels;
         let examples = workspace.add_examples(&class, upload.pictures, &mut share)?;
         Ok((examples, share))
     };
@@ -106,6 +106,7 @@ pub async fn picture(
     path: InPath<(String, String)>,
 ) -> Result<Response, Problem> {
     let (class, example) = in_path(path)?;
+    let _place = app.shown.acquire().await.map_err(Problem::internal)?;
     let png = app
         .blocking(move |workspace| workspace.picture(&class, &example))
         .await?;

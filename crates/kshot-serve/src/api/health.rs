@@ -55,13 +55,13 @@ pub async fn healthy() -> &'static str {
     "ok\n"
 }
 
-/// Whether the server can take more: 503 while its queue has no room for another picture.
+/// Whether the server can take more: 503 while there is no room for another picture, in its queue or its memory.
 #[utoipa::path(get, path = "/readyz", tag = "operation", responses(
     (status = 200, body = String),
     (status = 503, body = Document, content_type = "application/problem+json", description = "The queue is full"),
 ))]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
-    if app.worker.has_room() {
+    if app.worker.has_room() && app.pictures.take(app.picture()).is_some() {
         Ok("ready\n")
     } else {
         Err(Problem::busy("the queue is full"))
@@ -94,7 +94,7 @@ pub async fn info(State(app): State<Arc<App>>) -> Json<Info> {
             body_bytes: limits.body,
             store_bytes: limits.store,
             pixels: limits.pixels,
-            images_per_request: limits.images_per_request,
+            images_per_request: app.most_pictures(),
             classes: limits.classes,
             examples_per_class: limits.examples_per_class,
             examples: limits.examples,

@@ -1,5 +1,7 @@
 //! Examples as they are shown, with their pictures.
 
+use std::sync::Mutex;
+
 use kshot::classifier::ContentHash;
 
 use super::{Snapshot, Workspace};
@@ -63,7 +65,10 @@ impl Workspace {
         self.thumbnail(class, hash).map(|shown| shown.png)
     }
 
+    /// Stored pictures are read and made small one after the other, whoever asks: one may be of 32 MiB and 40 million pixels.
     fn thumbnail(&self, class: &str, hash: ContentHash) -> Result<decode::Thumbnail, Problem> {
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _alone = ONE_AT_A_TIME.lock();
         let bytes = self.lock().store().picture(class, hash).map_err(store_problem)?;
         let bytes = bytes.ok_or_else(|| no_example(class, &hash.to_string()))?;
         decode::thumbnail(&bytes)
