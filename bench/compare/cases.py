@@ -45,7 +45,7 @@ CASES = {
         Case("infer-32", "embedding of 32 images", "--task infer --images 32", 100),
         Case("infer-600", "embedding of 600 images", "--task infer --images 600", 10),
         Case("resnet12", "ResNet-12 training step, 32 images of 84x84x3",
-             "--task resnet12 --way 4 --shot 1 --query 7 --images 32", 2),
+             "--task resnet12 --way 4 --shot 1 --query 7 --images 32", 3),
         *(
             Case(f"eval-{method}", f"evaluation, {method}, 8 episodes of 20-way 1-shot 15-query",
                  f"--task eval --method {method} --way 20 --shot 1 --query 15 --tasks 8", steps)

@@ -50,9 +50,14 @@ fn start(screen: Screen) -> Option<(Browser, Server, tempfile::TempDir)> {
 
 /// As [`start`], and when the page began to open.
 fn start_timed(screen: Screen) -> Option<(Browser, Server, tempfile::TempDir, Instant)> {
+    start_with(screen, &[])
+}
+
+/// As [`start_timed`], with further arguments of the server.
+fn start_with(screen: Screen, arguments: &[&str]) -> Option<(Browser, Server, tempfile::TempDir, Instant)> {
     let mut browser = Browser::start(screen)?;
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::start(&folder.path().join("classes.kshot"), &[]);
+    let server = Server::start(&folder.path().join("classes.kshot"), arguments);
     let opened = Instant::now();
     browser.open(&server.page());
     browser.wait_for("document.getElementById('classes').textContent.includes('No classes yet')");
@@ -202,6 +207,28 @@ fn files_are_dropped_into_a_class_and_recognised_and_classes_are_renamed_and_del
     browser.wait_for("document.querySelectorAll('.class-card').length === 1");
     undo(&mut browser);
     browser.wait_for("document.getElementById('classes-count').textContent === '2 classes, 4 examples'");
+    expect_no_complaints(&mut browser);
+}
+
+#[test]
+fn more_pictures_than_one_request_takes_go_in_several() {
+    // Two of them.
+    let Some((mut browser, _server, folder, _)) = start_with(DESKTOP, &["--max-body", "600000"]) else {
+        return;
+    };
+    teach(&mut browser, &ring(0.3, 0.0), "ring");
+    let files: Vec<PathBuf> = (0..5)
+        .map(|seed| {
+            let path = folder.path().join(format!("noise{seed}.png"));
+            server::noise(seed, 500).save(&path).unwrap();
+            assert!(path.metadata().unwrap().len() > 200_000);
+            path
+        })
+        .collect();
+    browser.drop_files(".class-card:nth-child(1)", &files);
+    browser.wait_for("document.getElementById('classes-count').textContent === '1 class, 6 examples'");
+    browser.drop_files("#pad", &files);
+    browser.wait_for("document.querySelectorAll('.batch li').length === 5");
     expect_no_complaints(&mut browser);
 }
 

@@ -464,7 +464,11 @@ fn stored_pictures_that_many_want_to_see_at_once_take_the_memory_of_a_few() {
     std::thread::scope(|scope| {
         for _ in 0..60 {
             scope.spawn(|| server.get(&one).expect(200));
-            scope.spawn(|| server.get("/v1/classes/upright/examples?pictures=true").expect(200));
+            scope.spawn(|| {
+                server
+                    .get("/v1/classes/upright/examples?pictures=true")
+                    .expect(200)
+            });
         }
     });
     let grown = server.peak_memory_mib() - before;
