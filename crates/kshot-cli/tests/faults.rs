@@ -114,6 +114,61 @@ fn a_full_disk_is_said_and_what_was_acknowledged_stays() {
 }
 
 #[test]
+fn a_server_on_a_full_disk_says_so_keeps_what_it_acknowledged_and_goes_on_when_there_is_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("disk");
+    let Some(disk) = SmallDisk::new(&at, "4m") else {
+        return;
+    };
+    let place = at.join("classes.kshot");
+    let start = || {
+        let mut command = kshot();
+        command.arg("serve").arg(&place).args(["--addr", "127.0.0.1:0"]);
+        Server::spawn(command_with_room_in(command, &at))
+    };
+    let server = start();
+    teach(&server);
+    let picture = |seed| {
+        let mut file = std::io::Cursor::new(Vec::new());
+        noise(seed, 300)
+            .write_to(&mut file, image::ImageFormat::Png)
+            .unwrap();
+        file.into_inner()
+    };
+    let add = |server: &Server, seed| server.picture("/v1/classes/upright/examples", &picture(seed));
+    let mut acknowledged = 2;
+    let refused = loop {
+        let answer = add(&server, acknowledged);
+        if answer.status != 201 {
+            break answer;
+        }
+        acknowledged += 1;
+        assert!(acknowledged < 60, "the disk is never full");
+    };
+    refused.problem(507, "no-room");
+    // A copy of the store has no room either, neither out nor in; whatever is only read is answered.
+    server.get("/v1/store").problem(507, "no-room");
+    let upload = vec![7; 6 << 20];
+    server
+        .request("PUT", "/v1/store", &[], &upload)
+        .problem(507, "no-room");
+    server::recognise(&server);
+    let count = |server: &Server| server.get("/v1/classes/upright").expect(200).json()["n_examples"].clone();
+    assert_eq!(count(&server), acknowledged);
+    disk.grow("40m");
+    add(&server, 1_000).expect(201);
+    assert!(server.get("/v1/store").expect(200).body.len() > 1 << 20);
+    drop(server);
+    assert_eq!(count(&start()), acknowledged + 1);
+}
+
+/// A command whose temporary files lie in a folder.
+fn command_with_room_in(mut command: Command, folder: &Path) -> Command {
+    command.env("TMPDIR", folder);
+    command
+}
+
+#[test]
 fn a_thousand_clients_of_whom_many_are_slow_or_broken_stop_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(

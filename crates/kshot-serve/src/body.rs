@@ -116,7 +116,7 @@ pub async fn to_file(
     path: &Path,
 ) -> Result<(), Problem> {
     let mut pieces = Pieces::of(app, headers, body, limit).await?;
-    let mut file = File::create_new(path).map_err(Problem::internal)?;
+    let mut file = File::create_new(path).map_err(Problem::disk)?;
     loop {
         let mut block = Vec::with_capacity(BLOCK);
         while block.len() < BLOCK
@@ -130,7 +130,7 @@ pub async fn to_file(
         }
         file = app
             .blocking(move |_| {
-                file.write_all(&block).map_err(Problem::internal)?;
+                file.write_all(&block).map_err(Problem::disk)?;
                 Ok(file)
             })
             .await?;

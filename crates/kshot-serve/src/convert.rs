@@ -32,6 +32,7 @@ pub fn problem(error: kshot::Error) -> Problem {
 pub fn store_problem(error: StoreError) -> Problem {
     match error {
         StoreError::Kshot(error) => problem(error),
+        StoreError::Full { .. } => Problem::no_room(),
         StoreError::Quota { .. } => Problem::new(&QUOTA, error.to_string()),
         StoreError::Class { .. } | StoreError::OtherModel { .. } => {
             Problem::new(&CONFLICT, error.to_string())

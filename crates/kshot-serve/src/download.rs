@@ -60,7 +60,7 @@ impl Downloads {
                 "the store is being downloaded as it was before its last changes; try again in a moment",
             ));
         }
-        let folder = tempfile::tempdir().map_err(Problem::internal)?;
+        let folder = tempfile::tempdir().map_err(Problem::disk)?;
         let path = folder.path().join("classes.kshot");
         write(&path)?;
         let file = File::open(&path).map_err(Problem::internal)?;

@@ -39,6 +39,7 @@ kinds! {
     QUOTA = "quota", 422, "The store is full";
     INTERNAL = "internal", 500, "The server failed";
     BUSY = "busy", 503, "The server is busy";
+    NO_ROOM = "no-room", 507, "The server's disk is full";
 }
 
 /// A problem: its kind, and what exactly was expected, what was found, and what to do.
@@ -90,6 +91,23 @@ impl Problem {
         Self::new(
             &INTERNAL,
             "an error that is not the request's fault; the server's log says more",
+        )
+    }
+
+    /// What the disk says.
+    pub fn disk(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::StorageFull => Self::no_room(),
+            _ => Self::internal(error),
+        }
+    }
+
+    /// There is no room on the disk.
+    pub fn no_room() -> Self {
+        tracing::warn!("no room left on the disk");
+        Self::new(
+            &NO_ROOM,
+            "no room left on the server's disk; nothing was changed. Delete something, or make room there",
         )
     }
 

@@ -56,6 +56,12 @@ pub enum StoreError {
         /// The quota.
         limit: u64,
     },
+    /// There is no room for more; what was to be changed is as it was.
+    #[error("{place}: no room left on the disk; nothing was changed")]
+    Full {
+        /// Which.
+        place: String,
+    },
     /// The database failed.
     #[error("{place}: {problem}")]
     Database {

@@ -59,6 +59,7 @@ impl SqliteStore {
             Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
                 unusable("not a store, or a damaged one; give the file that `kshot enroll` made".to_owned())
             }
+            Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full { place: place.clone() },
             _ => unusable(format!("can't be opened as a store ({error})")),
         };
         if path.is_dir() {
@@ -128,8 +129,8 @@ impl SqliteStore {
     }
 
     fn failed(&self, error: rusqlite::Error) -> StoreError {
+        let place = self.place.clone();
         StoreError::Database {
-            place: self.place.clone(),
             problem: match error.sqlite_error_code() {
                 Some(rusqlite::ErrorCode::DatabaseBusy) => {
                     format!(
@@ -137,11 +138,10 @@ impl SqliteStore {
                         PATIENCE.as_secs()
                     )
                 }
-                Some(rusqlite::ErrorCode::DiskFull) => {
-                    "no room left on the disk; nothing was changed".to_owned()
-                }
+                Some(rusqlite::ErrorCode::DiskFull) => return StoreError::Full { place },
                 _ => error.to_string(),
             },
+            place,
         }
     }
 

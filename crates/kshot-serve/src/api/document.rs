@@ -9,8 +9,8 @@ use utoipa::OpenApi;
 
 use super::{classes, classify, examples, health, map, samples, store};
 use crate::problem::{
-    BAD_REQUEST, BUSY, FOREIGN, INTERNAL, KINDS, Kind, MEDIA_TYPE, TOO_LARGE, TOO_SLOW, UNAUTHORIZED,
-    UNUSABLE,
+    BAD_REQUEST, BUSY, FOREIGN, INTERNAL, KINDS, Kind, MEDIA_TYPE, NO_ROOM, TOO_LARGE, TOO_SLOW,
+    UNAUTHORIZED, UNUSABLE,
 };
 
 #[derive(OpenApi)]
@@ -56,8 +56,8 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
     document["security"] = json!([{}, {"token": []}]);
     let paths = document["paths"].as_object_mut().into_iter().flatten();
     for (path, operations) in paths {
-        for operation in operations.as_object_mut().into_iter().flat_map(Map::values_mut) {
-            let common = common_problems(path, operation);
+        for (method, operation) in operations.as_object_mut().into_iter().flat_map(Map::iter_mut) {
+            let common = common_problems(path, method, operation);
             let Some(responses) = operation["responses"].as_object_mut() else {
                 continue;
             };
@@ -73,8 +73,11 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// What can go wrong with any operation of its kind, whatever it does.
-fn common_problems(path: &str, operation: &Value) -> Vec<&'static Kind> {
+fn common_problems(path: &str, method: &str, operation: &Value) -> Vec<&'static Kind> {
     let mut problems = vec![&FOREIGN, &INTERNAL, &BUSY];
+    if path == "/v1/store" || method != "get" && !path.ends_with("/classify") {
+        problems.push(&NO_ROOM);
+    }
     if !["/healthz", "/readyz"].contains(&path) {
         problems.push(&UNAUTHORIZED);
     }

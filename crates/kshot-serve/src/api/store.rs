@@ -51,7 +51,7 @@ pub async fn upload(
             "other stores are being uploaded; try again in a moment",
         ));
     };
-    let folder = tempfile::tempdir().map_err(Problem::internal)?;
+    let folder = tempfile::tempdir().map_err(Problem::disk)?;
     let path = folder.path().join(UPLOADED);
     body::to_file(&app, &headers, body, app.config.limits.store, &path).await?;
     app.blocking(move |workspace| workspace.import(folder)).await?;

@@ -74,6 +74,7 @@ impl Address {
 
     /// An error of this database.
     pub fn failed(&self, error: &postgres::Error) -> StoreError {
+        let place = self.place.clone();
         let problem = match error.code() {
             Some(&SqlState::LOCK_NOT_AVAILABLE) => {
                 format!(
@@ -81,7 +82,7 @@ impl Address {
                     PATIENCE.as_secs()
                 )
             }
-            Some(&SqlState::DISK_FULL) => "no room left on the server's disk; nothing was changed".to_owned(),
+            Some(&SqlState::DISK_FULL) => return StoreError::Full { place },
             Some(_) => in_words(error),
             None => {
                 let words = in_words(error);
@@ -94,10 +95,7 @@ impl Address {
                 }
             }
         };
-        StoreError::Database {
-            place: self.place.clone(),
-            problem,
-        }
+        StoreError::Database { place, problem }
     }
 }
 
