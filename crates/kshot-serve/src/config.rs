@@ -41,7 +41,7 @@ pub struct Limits {
     pub bodies_memory: usize,
     /// Most memory that pictures may take together while they are decoded, in bytes.
     pub pixels_memory: usize,
-    /// Most memory that decoded pictures may take together until they are recognised or enrolled, in bytes.
+    /// Most memory that decoded pictures may take together until they are recognised, in bytes.
     pub pictures_memory: usize,
     /// Most memory that large answers may take together until they are sent, in bytes.
     pub answers_memory: usize,

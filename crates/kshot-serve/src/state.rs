@@ -38,14 +38,14 @@ pub struct App {
     pub bodies: Budget,
     /// Memory for pictures while they are decoded.
     pub pixels: Budget,
-    /// Memory for decoded pictures until they are recognised or enrolled.
+    /// Memory for decoded pictures until they are recognised.
     pub pictures: Budget,
     /// Memory for large answers until they are sent.
     pub answers: Budget,
     /// Places for stores that are being uploaded.
     pub uploads: Semaphore,
     /// Places for requests that want stored pictures to look at.
-    pub shown: Semaphore,
+    pub shown: Arc<Semaphore>,
 }
 
 impl App {
@@ -65,7 +65,7 @@ impl App {
             pictures: Budget::new(config.limits.pictures_memory),
             answers: Budget::new(config.limits.answers_memory),
             uploads: Semaphore::new(UPLOADS),
-            shown: Semaphore::new(SHOWN),
+            shown: Arc::new(Semaphore::new(SHOWN)),
             metrics,
             workspace,
             config,

@@ -8,6 +8,7 @@ use axum::extract::{Query, State, rejection::QueryRejection};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{InPath, in_path, in_query};
@@ -47,9 +48,13 @@ pub async fn list(
     wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let (class, wanted) = (in_path(class)?, in_query(wanted)?);
-    let _place = app.shown.acquire().await.map_err(Problem::internal)?;
+    let place = match wanted.pictures {
+        true => Some(place(&app).await?),
+        false => None,
+    };
     let mut share = app.answers.take(0).ok_or_else(large::too_many)?;
     let list = move |workspace: &Workspace| {
+        let _place = place;
         let examples = workspace.examples(&class, wanted.pictures.then_some(&mut share))?;
         Ok((examples, share))
     };
@@ -106,10 +111,12 @@ pub async fn picture(
     path: InPath<(String, String)>,
 ) -> Result<Response, Problem> {
     let (class, example) = in_path(path)?;
-    let _place = app.shown.acquire().await.map_err(Problem::internal)?;
-    let png = app
-        .blocking(move |workspace| workspace.picture(&class, &example))
-        .await?;
+    let place = place(&app).await?;
+    let shown = move |workspace: &Workspace| {
+        let _place = place;
+        workspace.picture(&class, &example)
+    };
+    let png = app.blocking(shown).await?;
     let headers = [
         (header::CONTENT_TYPE, "image/png"),
         // An example's picture never changes.
@@ -132,4 +139,9 @@ pub async fn remove(
     app.blocking(move |workspace| workspace.remove_example(&class, &example))
         .await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// A place among those who look at stored pictures; it goes with the work.
+async fn place(app: &App) -> Result<OwnedSemaphorePermit, Problem> {
+    app.shown.clone().acquire_owned().await.map_err(Problem::internal)
 }

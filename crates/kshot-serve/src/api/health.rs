@@ -58,13 +58,13 @@ pub async fn healthy() -> &'static str {
 /// Whether the server can take more: 503 while there is no room for another picture, in its queue or its memory.
 #[utoipa::path(get, path = "/readyz", tag = "operation", responses(
     (status = 200, body = String),
-    (status = 503, body = Document, content_type = "application/problem+json", description = "The queue is full"),
+    (status = 503, body = Document, content_type = "application/problem+json", description = "The queue or the memory for pictures is full"),
 ))]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Problem> {
     if app.worker.has_room() && app.pictures.take(app.picture()).is_some() {
         Ok("ready\n")
     } else {
-        Err(Problem::busy("the queue is full"))
+        Err(Problem::busy("the queue or the memory for pictures is full"))
     }
 }
 
