@@ -25,7 +25,8 @@ const TASK: usize = 2;
 /// w' = softmax(f cos(k, M(i))),   r = Σ w'(i) M(i),   u = γ u + Σ (w' + w)
 /// ```
 ///
-/// Where `vectors` is false the key `k` is written in the place of `v`; where `sharpened` is false `f` is 1.
+/// Where `vectors` is false the key `k` is written in the place of `v`; where `sharpened` is false `f` is 1. Without heads it
+/// is an LSTM alone, with nothing emitted.
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryNetwork<'a> {
     /// Units of the LSTM.
@@ -34,7 +35,7 @@ pub struct MemoryNetwork<'a> {
     pub rows: usize,
     /// Numbers in a row.
     pub width: usize,
-    /// Heads.
+    /// Heads; none for an LSTM alone.
     pub heads: usize,
     /// γ: how slowly the use of a row is forgotten.
     pub usage_decay: f32,
@@ -149,6 +150,9 @@ impl MemoryNetwork<'_> {
                     );
                 }
             }
+            if self.heads == 0 {
+                continue;
+            }
             let emitted = self.emitted();
             for (to, from) in gradients
                 .emit
@@ -186,11 +190,11 @@ impl MemoryNetwork<'_> {
             gate_by_gate(to, from, hidden, (sizes.hidden, hidden));
         }
         let mut emit = Buffer::zeroed(hidden * sizes.emitted);
-        for (to, from) in emit
-            .chunks_exact_mut(sizes.emitted)
-            .zip(self.emit.chunks_exact(emitted))
-        {
-            to[..emitted].copy_from_slice(from);
+        if self.heads > 0 {
+            let rows = self.emit.chunks_exact(emitted);
+            for (to, from) in emit.chunks_exact_mut(sizes.emitted).zip(rows) {
+                to[..emitted].copy_from_slice(from);
+            }
         }
         Packed {
             sizes,

@@ -197,6 +197,9 @@ fn transposed(from: &[f32], columns: usize, rows: usize) -> Buffer {
     // Tile by tile, so that both sides of one stay in the cache.
     const TILE: usize = 16;
     let mut to = Buffer::zeroed(columns * rows);
+    if columns == 0 {
+        return to;
+    }
     for (band, from) in from.chunks(TILE * columns).enumerate() {
         for first in (0..columns).step_by(TILE) {
             for column in first..columns.min(first + TILE) {

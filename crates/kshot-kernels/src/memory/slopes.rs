@@ -48,6 +48,9 @@ impl Tape {
                 let to = &mut outputs[s * sizes.output..][..sizes.output];
                 let from = &slope[(t * of + sequence) * (hidden + keys)..][..hidden + keys];
                 add(&mut to[..hidden], &from[..hidden]);
+                if heads == 0 {
+                    continue;
+                }
                 add(&mut to[sizes.hidden..], &from[hidden..]);
                 self.access_gradients(
                     network,

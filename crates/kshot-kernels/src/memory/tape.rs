@@ -67,6 +67,10 @@ impl Tape {
         let kernels = kernels();
         for t in 0..steps {
             tape.control(network, packed, kernels, t);
+            if network.heads == 0 {
+                continue;
+            }
+            tape.tell(network, packed, kernels, t);
             for s in 0..n {
                 tape.access(
                     network,
@@ -83,7 +87,7 @@ impl Tape {
         &self.outputs[(t * self.n + s) * self.sizes.output..][..self.sizes.output]
     }
 
-    /// The LSTM's step, and what it tells the heads.
+    /// The LSTM's step.
     fn control(&mut self, network: &MemoryNetwork<'_>, packed: &Packed, kernels: &Kernels, t: usize) {
         let (sizes, n) = (self.sizes, self.n);
         let hidden = sizes.hidden;
@@ -103,7 +107,6 @@ impl Tape {
             &packed.recurrent,
             gates,
         );
-        let told = &mut self.told[t * n * sizes.emitted..][..n * sizes.emitted];
         for s in 0..n {
             let gates = &mut gates[s * sizes.gates..][..sizes.gates];
             let values = gates.as_mut_ptr();
@@ -121,7 +124,15 @@ impl Tape {
             for unit in 0..hidden {
                 output[unit] = gates[2 * hidden + unit] * bent[unit];
             }
-            told[s * sizes.emitted..][..network.emit_bias.len()].copy_from_slice(network.emit_bias);
+        }
+    }
+
+    /// What the LSTM tells the heads after its step.
+    fn tell(&mut self, network: &MemoryNetwork<'_>, packed: &Packed, kernels: &Kernels, t: usize) {
+        let (sizes, n) = (self.sizes, self.n);
+        let told = &mut self.told[t * n * sizes.emitted..][..n * sizes.emitted];
+        for told in told.chunks_exact_mut(sizes.emitted) {
+            told[..network.emit_bias.len()].copy_from_slice(network.emit_bias);
         }
         products(
             kernels,
@@ -133,7 +144,7 @@ impl Tape {
                 right: sizes.emitted,
                 result: sizes.emitted,
             },
-            after,
+            &self.outputs[(t + 1) * n * sizes.output..][..n * sizes.output],
             &packed.emit,
             told,
         );

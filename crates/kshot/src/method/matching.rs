@@ -31,6 +31,7 @@ use crate::error::Error;
 use crate::layers::{LstmCell, check_array, check_sizes};
 use crate::learner::{Learner, erase};
 use crate::norm::{Norm, Pass};
+use crate::ops::lstm;
 use crate::options::{OptionKind, OptionSpec};
 use crate::random;
 use crate::reproduce::{COLUMNS, Planned, Published, RUNNING, Row, Setup, W5S1, W5S5, W20S1, W20S5};
@@ -132,27 +133,19 @@ pub static SPEC: MethodSpec = MethodSpec {
                 presentations: &[],
             },
             paper: Setup {
-                note: "Full-context embeddings, 20-way 1-shot; tested with as many shots as it was trained with.",
-                trainings: &[Planned {
-                    name: "",
-                    preset: "tuned",
-                    common: &[],
-                    settings: FCE,
-                    columns: &[W5S1, W20S1],
-                    minutes: 8.0,
-                }],
+                note: "Full-context embeddings, 20-way; tested with as many shots as it was trained with.",
+                trainings: &[
+                    Planned::new("", "tuned", FCE, &[W5S1, W20S1], 8.0),
+                    Planned::new("5-shot", "tuned", FCE_5_SHOT, &[W5S5, W20S5], 16.0),
+                ],
                 tests: &[RUNNING],
             },
             strict: Setup {
                 note: "The same training.",
-                trainings: &[Planned {
-                    name: "",
-                    preset: "strict",
-                    common: &[],
-                    settings: FCE,
-                    columns: &[W5S1, W20S1],
-                    minutes: 8.0,
-                }],
+                trainings: &[
+                    Planned::new("", "strict", FCE, &[W5S1, W20S1], 8.0),
+                    Planned::new("5-shot", "strict", FCE_5_SHOT, &[W5S5, W20S5], 16.0),
+                ],
                 tests: &[RUNNING],
             },
         },
@@ -162,6 +155,9 @@ pub static SPEC: MethodSpec = MethodSpec {
 
 /// Full-context embeddings are trained with fewer classes: they read the support set image by image.
 const FCE: &[(&str, &str)] = &[("fce", "true"), ("way", "20")];
+
+/// The same for 5 examples of each.
+const FCE_5_SHOT: &[(&str, &str)] = &[("fce", "true"), ("way", "20"), ("shot", "5")];
 
 /// The network; see the module.
 #[derive(Module, Debug)]
@@ -337,8 +333,8 @@ impl Context {
         let device = embeddings.device();
         let index = |values: &[i32]| Tensor::<1, Int>::from_data(values, &device);
         let read = embeddings.clone().select(0, index(&order));
-        let forward = scan(&self.forward, &read, (0..n_support).collect());
-        let backward = scan(&self.backward, &read, (0..n_support).rev().collect());
+        let forward = lstm::read(&read, &self.forward);
+        let backward = lstm::read(&read.flip([0]), &self.backward).flip([0]);
         (forward + backward).select(0, index(&place)) + embeddings
     }
 
@@ -357,18 +353,4 @@ impl Context {
         }
         hidden
     }
-}
-
-/// The hidden states of `cell` over the rows of `inputs` in the order of `steps`, back in the order of the rows.
-fn scan(cell: &LstmCell, inputs: &Tensor<2>, steps: Vec<usize>) -> Tensor<2> {
-    let features = inputs.dims()[1];
-    let mut hidden = Tensor::<2>::zeros([1, features], &inputs.device());
-    let mut state = hidden.clone();
-    let mut outputs: Vec<Option<Tensor<2>>> = vec![None; steps.len()];
-    for row in steps {
-        let x = Tensor::cat(vec![inputs.clone().narrow(0, row, 1), hidden], 1);
-        (hidden, state) = cell.forward(x, state);
-        outputs[row] = Some(hidden.clone());
-    }
-    Tensor::cat(outputs.into_iter().flatten().collect(), 0)
 }

@@ -9,5 +9,6 @@ mod flex;
 mod fused;
 pub mod join;
 pub mod layered;
+pub mod lstm;
 pub mod memory;
 pub mod pairs;
