@@ -185,7 +185,8 @@ macro_rules! with_list {
             rule::rule_step(step: &RuleStep, weights: &RuleWeights);
             rule::rule_gradients(
                 step: &RuleStep, weights: &RuleWeights, slopes: &RuleSlopes, sums: (*mut f32, *mut f32));
-            winograd::transform_weight(tiles: Tiles, channels: (usize, usize), g: *const f32, u: *mut f32);
+            winograd::transform_weight(
+                tiles: Tiles, channels: (usize, usize), inputs: (usize, usize), g: *const f32, u: *mut f32);
             winograd::transform_weight_adjoint(channels: (usize, usize), u: *const f32, g: *mut f32);
             winograd::transform_input(
                 tiling: &Tiling, image: usize, x: (*const f32, usize), v: *mut f32);
@@ -198,7 +199,7 @@ macro_rules! with_list {
             winograd::multiply(
                 tiling: &Tiling, images: usize, v: *const f32, u: *const f32, m: *mut f32);
             winograd::gradients(
-                tiling: &Tiling, images: usize, from: (*mut f32, *const f32), du: *mut f32,
+                tiling: &Tiling, images: usize, from: (*mut f32, *const f32), to: (*mut f32, bool),
                 ut: Option<*const f32>);
         }
     };

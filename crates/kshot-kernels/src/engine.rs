@@ -261,7 +261,9 @@ struct Transformed {
     tiling: Tiling,
     v: Buffer,
     m: Buffer,
+    /// The sum of the weight's gradient, once `begun`.
     du: Buffer,
+    begun: bool,
     dx: Bordered,
 }
 
@@ -275,7 +277,11 @@ impl<'a> Differentiator<'a> {
     ) -> Self {
         let size = (shape.height, shape.width);
         let x = Bordered::new(size, shape.padding, shape.c_in);
-        let dw = Buffer::zeroed(shape.kernel * shape.kernel * shape.c_in * layout.c_out);
+        let mut dw = Buffer::take(shape.kernel * shape.kernel * shape.c_in * layout.c_out);
+        if engine == Engine::Direct {
+            // Others write it whole, in the end.
+            dw.fill(0.0);
+        }
         let direct = Self {
             shape,
             layout,
@@ -299,7 +305,8 @@ impl<'a> Differentiator<'a> {
         let transformed = Transformed {
             v: Buffer::take(tiling.v_len()),
             m: Buffer::take(tiling.m_len()),
-            du: Buffer::zeroed(Tiling::u_len(tiles, (shape.c_in, shape.c_out))),
+            du: Buffer::take(Tiling::u_len(tiles, (shape.c_in, shape.c_out))),
+            begun: false,
             dx: Bordered::new(size, shape.padding, shape.c_in),
             tiling,
         };
@@ -334,6 +341,7 @@ impl<'a> Differentiator<'a> {
             v,
             m,
             du,
+            begun,
             dx: sum,
         }) = &mut self.winograd
         else {
@@ -370,10 +378,11 @@ impl<'a> Differentiator<'a> {
                 tiling,
                 count,
                 (v.as_mut_ptr(), m.as_ptr()),
-                du.as_mut_ptr(),
+                (du.as_mut_ptr(), *begun),
                 weight,
             )
         };
+        *begun = true;
         if weight.is_some() {
             for (k, dx) in dx.chunks_exact_mut(x_len).enumerate() {
                 let all = sum.all_mut();
@@ -432,7 +441,10 @@ impl<'a> Differentiator<'a> {
 
     /// The weight gradient of all images so far, `[taps, c_in, channels]`.
     pub fn finish(mut self) -> Buffer {
-        if let Some(Transformed { du, .. }) = &self.winograd {
+        if let Some(Transformed { du, begun, .. }) = &mut self.winograd {
+            if !*begun {
+                du.fill(0.0);
+            }
             let channels = (self.shape.c_in, self.shape.c_out);
             // SAFETY: `du` and `dw` have the sizes for these channels, which are multiples of 16.
             unsafe { (self.kernels.transform_weight_adjoint)(channels, du.as_ptr(), self.dw.as_mut_ptr()) };

@@ -1,5 +1,7 @@
 //! A convolution's weight in the forms that the engines read.
 
+use std::sync::atomic::{AtomicPtr, Ordering};
+
 use crate::buffer::Buffer;
 use crate::dispatch::Kernels;
 use crate::engine::Engine;
@@ -7,6 +9,18 @@ use crate::kernels::winograd::{Tiles, Tiling};
 use crate::parameters::Parameters;
 use crate::plan::{Layout, widen};
 use crate::shape::BlockShape;
+
+/// Pairs of channels from which two threads share a transform.
+const WORTH_TWO: usize = 2048;
+
+/// Who makes a weight's form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Makers {
+    /// The thread that asks, because the others have work of their own.
+    One,
+    /// Other threads, too, which wait for it.
+    Two,
+}
 
 /// The weight as an engine wants it, for a whole batch.
 pub enum Weight {
@@ -24,10 +38,13 @@ impl Weight {
         kernels: &Kernels,
         engine: Engine,
         w: &[f32],
+        makers: Makers,
     ) -> Self {
         match engine {
             Engine::Direct => Self::Direct(widen(w, shape.c_out, layout.c_out)),
-            Engine::Winograd { tiles, .. } => Self::transformed(kernels, tiles, (shape.c_in, shape.c_out), w),
+            Engine::Winograd { tiles, .. } => {
+                Self::transformed(kernels, tiles, (shape.c_in, shape.c_out), w, makers)
+            }
         }
     }
 
@@ -49,7 +66,7 @@ impl Weight {
                 *to = from * scale;
             }
         }
-        Self::forward(shape, layout, kernels, engine, &scaled)
+        Self::forward(shape, layout, kernels, engine, &scaled, Makers::One)
     }
 
     /// For the input gradient.
@@ -59,19 +76,38 @@ impl Weight {
         kernels: &Kernels,
         engine: Engine,
         w: &[f32],
+        makers: Makers,
     ) -> Self {
         match engine {
             Engine::Direct => Self::Direct(flip(shape, layout, w)),
             Engine::Winograd { tiles, .. } => {
-                Self::transformed(kernels, tiles, (shape.c_out, shape.c_in), &transpose(shape, w))
+                let channels = (shape.c_out, shape.c_in);
+                Self::transformed(kernels, tiles, channels, &transpose(shape, w), makers)
             }
         }
     }
 
-    fn transformed(kernels: &Kernels, tiles: Tiles, channels: (usize, usize), w: &[f32]) -> Self {
+    fn transformed(
+        kernels: &Kernels,
+        tiles: Tiles,
+        channels: (usize, usize),
+        w: &[f32],
+        makers: Makers,
+    ) -> Self {
         let mut u = Buffer::take(Tiling::u_len(tiles, channels));
-        // SAFETY: `w` has nine taps of these channels, which are multiples of 16, and `u` room for the result.
-        unsafe { (kernels.transform_weight)(tiles, channels, w.as_ptr(), u.as_mut_ptr()) };
+        let to = AtomicPtr::new(u.as_mut_ptr());
+        let part = |from: usize, end: usize| {
+            let to = to.load(Ordering::Relaxed);
+            // SAFETY: `w` has nine taps of these channels, which are multiples of 16, and `u` room for the result; each
+            // part writes its own input channels'.
+            unsafe { (kernels.transform_weight)(tiles, channels, (from, end), w.as_ptr(), to) };
+        };
+        if makers == Makers::One || channels.0 * channels.1 < WORTH_TWO {
+            part(0, channels.0);
+        } else {
+            let half = channels.0 / 2;
+            rayon::join(|| part(0, half), || part(half, channels.0));
+        }
         Self::Winograd(u)
     }
 
@@ -83,7 +119,7 @@ impl Weight {
 }
 
 /// How a [`Weight`] is made of a plain one.
-pub type Form = fn(&BlockShape, &Layout, &Kernels, Engine, &[f32]) -> Weight;
+pub type Form = fn(&BlockShape, &Layout, &Kernels, Engine, &[f32], Makers) -> Weight;
 
 /// The weight of a batch in one form: the one that all groups share, or a group's own when it is asked for.
 pub struct Weights<'a> {
@@ -100,10 +136,10 @@ impl<'a> Weights<'a> {
         parameters: Parameters<'a>,
     ) -> Self {
         let layout = Layout::of(shape);
-        let own = move |group| form(shape, &layout, kernels, engine, parameters.w(group));
+        let make = move |group, makers| form(shape, &layout, kernels, engine, parameters.w(group), makers);
         Self {
-            shared: (!parameters.per_group()).then(|| own(0)),
-            own: Box::new(own),
+            shared: (!parameters.per_group()).then(|| make(0, Makers::Two)),
+            own: Box::new(move |group| make(group, Makers::One)),
         }
     }
 

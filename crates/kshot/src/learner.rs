@@ -5,6 +5,7 @@ use std::any::Any;
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
 
+use crate::awake::on_awake_threads;
 use crate::episode::{Episode, Support, TaskShape};
 use crate::error::Error;
 use crate::inner::Plain;
@@ -187,12 +188,6 @@ pub trait Learner: Send + Sync {
     fn device(&self) -> &Device;
 }
 
-/// Runs `work`, a step of training, on a thread of the pool: its many short parallel parts don't put the caller to sleep and
-/// wake it again then.
-fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    rayon::scope(|_| work())
-}
-
 /// Takes the type off a method whose weights lie on `device`, which tracks gradients.
 pub fn erase<M: Method>(model: M, device: &Device) -> Box<dyn Learner> {
     let parameters = parameters::list(&model);
@@ -296,7 +291,7 @@ impl<M: Method> Learner for Erased<M> {
     }
 
     fn meta_step(&self, episode: &Episode) -> Result<Step, Error> {
-        in_pool(|| {
+        on_awake_threads(|| {
             let batch = self.batch(episode);
             let mut pass = Pass::train();
             let objective = self.model.loss(&batch, &mut pass)?;
@@ -310,7 +305,7 @@ impl<M: Method> Learner for Erased<M> {
         }
         // One after the other: the tensor engine's graphs of several episodes, which share the weights, can lock each
         // other out for good. The kernels of each use all threads.
-        in_pool(|| {
+        on_awake_threads(|| {
             let steps: Result<Vec<_>, Error> =
                 episodes.chunks(JOINT).map(|chunk| self.steps(chunk)).collect();
             Ok(Step::weighted(steps?.into_iter().flatten().collect()))

@@ -2,6 +2,7 @@
 
 pub mod augment;
 pub mod average;
+mod awake;
 pub mod block;
 pub mod checkpoint;
 pub mod classifier;

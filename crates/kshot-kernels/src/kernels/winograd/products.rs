@@ -31,7 +31,7 @@ pub unsafe fn multiply<S: Simd>(
     }
 }
 
-/// `dU[k] += V[k]ᵀ dM[k]`, and with `ut` (the transpose of `U`, as panels of input channels) then
+/// `dU[k] = V[k]ᵀ dM[k]`, or where `adds` is true `dU[k] += V[k]ᵀ dM[k]`, and with `ut` (the transpose of `U`, as panels of input channels) then
 /// `V[k] = dM[k] U[k]ᵀ` in the place of `V`.
 ///
 /// # Safety
@@ -42,7 +42,7 @@ pub unsafe fn gradients<S: Simd>(
     tiling: &Tiling,
     images: usize,
     (v, dm): (*mut f32, *const f32),
-    du: *mut f32,
+    (du, adds): (*mut f32, bool),
     ut: Option<*const f32>,
 ) {
     let (inner, columns) = tiling.channels;
@@ -51,7 +51,12 @@ pub unsafe fn gradients<S: Simd>(
         // SAFETY: the rows of point `k`.
         unsafe {
             let (v, dm) = (v.add(tiling.starts[0][k]), dm.add(tiling.starts[1][k]));
-            outer_product(s, (rows, inner, columns), v, dm, du.add(k * inner * columns));
+            let du = du.add(k * inner * columns);
+            if adds {
+                outer_product::<S, true>(s, (rows, inner, columns), v, dm, du);
+            } else {
+                outer_product::<S, false>(s, (rows, inner, columns), v, dm, du);
+            }
             if let Some(ut) = ut {
                 product(s, (rows, columns, inner), dm, ut.add(k * inner * columns), v);
             }
@@ -154,19 +159,20 @@ unsafe fn product_tile<S: Simd, const R: usize, const C: usize>(
     }
 }
 
-/// `du += vᵀ dm` for a dense `v` of `rows` by `inner`, `dm` of `rows` by `columns`, and `du` in panels.
+/// `du = vᵀ dm`, or with `ADDS` `du += vᵀ dm`, for a dense `v` of `rows` by `inner`, `dm` of `rows` by `columns`, and `du` in
+/// panels.
 ///
 /// # Safety
 /// All three are valid for their sizes.
 #[inline(always)]
-unsafe fn outer_product<S: Simd>(
+unsafe fn outer_product<S: Simd, const ADDS: bool>(
     s: S,
     (rows, inner, columns): (usize, usize, usize),
     v: *const f32,
     dm: *const f32,
     du: *mut f32,
 ) {
-    if rows == 0 {
+    if ADDS && rows == 0 {
         return;
     }
     for first in (0..columns).step_by(PANEL) {
@@ -180,13 +186,13 @@ unsafe fn outer_product<S: Simd>(
                 let (du, dm) = (du.add(first * inner + column), dm.add(first + column));
                 let size = (rows, inner, width, columns);
                 if S::COLUMNS == 4 && (S::WHOLE_TILES || vectors - at >= 4) {
-                    outer_columns::<S, 4>(s, size, v, dm, du);
+                    outer_columns::<S, 4, ADDS>(s, size, v, dm, du);
                     at += 4;
                 } else if S::COLUMNS == 2 || vectors - at >= 2 {
-                    outer_columns::<S, 2>(s, size, v, dm, du);
+                    outer_columns::<S, 2, ADDS>(s, size, v, dm, du);
                     at += 2;
                 } else {
-                    outer_columns::<S, 1>(s, size, v, dm, du);
+                    outer_columns::<S, 1, ADDS>(s, size, v, dm, du);
                     at += 1;
                 }
             }
@@ -195,7 +201,7 @@ unsafe fn outer_product<S: Simd>(
 }
 
 #[inline(always)]
-unsafe fn outer_columns<S: Simd, const C: usize>(
+unsafe fn outer_columns<S: Simd, const C: usize, const ADDS: bool>(
     s: S,
     (rows, inner, u_row, m_row): (usize, usize, usize, usize),
     v: *const f32,
@@ -210,19 +216,19 @@ unsafe fn outer_columns<S: Simd, const C: usize>(
             let (v, du) = (v.add(c), du.add(c * u_row));
             let sizes = (rows, inner, u_row, m_row);
             match size {
-                1 => outer_tile::<S, 1, C>(s, sizes, v, dm, du),
-                2 => outer_tile::<S, 2, C>(s, sizes, v, dm, du),
-                3 => outer_tile::<S, 3, C>(s, sizes, v, dm, du),
-                4 => outer_tile::<S, 4, C>(s, sizes, v, dm, du),
-                5 => outer_tile::<S, 5, C>(s, sizes, v, dm, du),
-                _ => outer_tile::<S, 6, C>(s, sizes, v, dm, du),
+                1 => outer_tile::<S, 1, C, ADDS>(s, sizes, v, dm, du),
+                2 => outer_tile::<S, 2, C, ADDS>(s, sizes, v, dm, du),
+                3 => outer_tile::<S, 3, C, ADDS>(s, sizes, v, dm, du),
+                4 => outer_tile::<S, 4, C, ADDS>(s, sizes, v, dm, du),
+                5 => outer_tile::<S, 5, C, ADDS>(s, sizes, v, dm, du),
+                _ => outer_tile::<S, 6, C, ADDS>(s, sizes, v, dm, du),
             }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn outer_tile<S: Simd, const R: usize, const C: usize>(
+unsafe fn outer_tile<S: Simd, const R: usize, const C: usize, const ADDS: bool>(
     s: S,
     (rows, inner, u_row, m_row): (usize, usize, usize, usize),
     v: *const f32,
@@ -247,7 +253,8 @@ unsafe fn outer_tile<S: Simd, const R: usize, const C: usize>(
         for (r, sums) in sums.iter().enumerate() {
             for (k, sum) in sums.iter().enumerate() {
                 let to = du.add(r * u_row + k * S::LANES);
-                s.store(to, s.add(s.load(to), *sum));
+                let before = if ADDS { s.load(to) } else { s.zero() };
+                s.store(to, s.add(before, *sum));
             }
         }
     }

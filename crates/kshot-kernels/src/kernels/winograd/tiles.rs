@@ -38,23 +38,25 @@ const fn points<P: Scheme>() -> usize {
     if P::C.is_some() { 8 } else { 6 }
 }
 
-/// `U = G g Gᵀ` for all pairs of channels; `g` is `[3, 3, c_in, c_out]`.
+/// `U = G g Gᵀ` for the input channels `from .. to` and all output channels; `g` is `[3, 3, c_in, c_out]`.
 ///
 /// # Safety
-/// `g` is valid for `9 * c_in * c_out` floats, `u` for [`Tiling::u_len`]. Both channel counts are multiples of 16.
+/// `g` is valid for `9 * c_in * c_out` floats, `u` for [`Tiling::u_len`], of which only these input channels' are written.
+/// Both channel counts are multiples of 16, and `to` is at most `c_in`.
 #[inline(always)]
 pub unsafe fn transform_weight<S: Simd>(
     s: S,
     tiles: Tiles,
     channels: (usize, usize),
+    inputs: (usize, usize),
     g: *const f32,
     u: *mut f32,
 ) {
     // SAFETY: the caller's.
     unsafe {
         match tiles {
-            Tiles::Four => transform_weight_of::<S, Four>(s, tiles.points(), channels, g, u),
-            Tiles::Six => transform_weight_of::<S, Six>(s, tiles.points(), channels, g, u),
+            Tiles::Four => transform_weight_of::<S, Four>(s, tiles.points(), channels, inputs, g, u),
+            Tiles::Six => transform_weight_of::<S, Six>(s, tiles.points(), channels, inputs, g, u),
         }
     }
 }
@@ -64,10 +66,11 @@ unsafe fn transform_weight_of<S: Simd, P: Scheme>(
     s: S,
     n: usize,
     channels: (usize, usize),
+    (from, to): (usize, usize),
     g: *const f32,
     u: *mut f32,
 ) {
-    for c in 0..channels.0 {
+    for c in from..to {
         for o in (0..channels.1).step_by(S::LANES) {
             let mut rows = [[s.zero(); POINTS]; 3];
             for (a, row) in rows.iter_mut().enumerate() {
