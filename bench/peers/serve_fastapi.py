@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """The same classifier as `kshot serve`, as it is usually served: FastAPI, uvicorn and PyTorch.
 
     serve_fastapi.py --weights MODEL.safetensors --examples FOLDER --port 8090 [--workers 2]

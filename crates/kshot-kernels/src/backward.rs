@@ -2,11 +2,10 @@
 
 use std::mem::MaybeUninit;
 
-use rayon::prelude::*;
-
 use crate::buffer::Buffer;
 use crate::dispatch::{Kernels, kernels};
 use crate::engine::{Convolver, Differentiator, Engine};
+use crate::parallel::each;
 use crate::parameters::{Parameters, collect};
 use crate::patches::{WinnerSums, winner_sums};
 use crate::plan::{Chunk, Layout, chunks, split};
@@ -175,41 +174,37 @@ impl Pass<'_> {
         let (shape, layout, saved) = (self.shape, &self.layout, self.saved);
         let (channels, out_len) = (layout.c_out, layout.out_len());
         let nothing = Buffer::take(if shape.norm { 0 } else { out_len });
-        let parts: Vec<Vec<f64>> = self
-            .chunks
-            .par_iter()
-            .map(|chunk| {
-                let mut total = vec![0.0; 2 * channels];
-                let mut image = Buffer::take(2 * channels);
-                for k in chunk.start..chunk.end {
-                    // Without a norm the products are of no use, and any map does in the place of `y`.
-                    let y = match (shape.norm, shape.pool) {
-                        (true, true) => &saved.pooled[k * out_len..],
-                        (true, false) => &saved.y[k * out_len..],
-                        (false, _) => &nothing[..],
-                    };
-                    let codes = &saved.codes.as_bytes()[k * out_len..];
-                    let dout = &self.dout[k * shape.out_image_len()..];
-                    let mean = &saved.wide_mean[chunk.group * channels..];
-                    let (sum, dot) = image.split_at_mut(channels);
-                    // SAFETY: image `k` of each buffer, and a channel vector of each of the others.
-                    unsafe {
-                        (self.kernels.reduce)(
-                            &layout.pixels(shape, layout.out.0),
-                            (codes.as_ptr(), y.as_ptr()),
-                            dout.as_ptr(),
-                            mean.as_ptr(),
-                            (sum.as_mut_ptr(), dot.as_mut_ptr()),
-                        );
-                    }
-                    total
-                        .iter_mut()
-                        .zip(image.iter())
-                        .for_each(|(t, v)| *t += f64::from(*v));
+        let parts: Vec<Vec<f64>> = each(&self.chunks, |chunk| {
+            let mut total = vec![0.0; 2 * channels];
+            let mut image = Buffer::take(2 * channels);
+            for k in chunk.start..chunk.end {
+                // Without a norm the products are of no use, and any map does in the place of `y`.
+                let y = match (shape.norm, shape.pool) {
+                    (true, true) => &saved.pooled[k * out_len..],
+                    (true, false) => &saved.y[k * out_len..],
+                    (false, _) => &nothing[..],
+                };
+                let codes = &saved.codes.as_bytes()[k * out_len..];
+                let dout = &self.dout[k * shape.out_image_len()..];
+                let mean = &saved.wide_mean[chunk.group * channels..];
+                let (sum, dot) = image.split_at_mut(channels);
+                // SAFETY: image `k` of each buffer, and a channel vector of each of the others.
+                unsafe {
+                    (self.kernels.reduce)(
+                        &layout.pixels(shape, layout.out.0),
+                        (codes.as_ptr(), y.as_ptr()),
+                        dout.as_ptr(),
+                        mean.as_ptr(),
+                        (sum.as_mut_ptr(), dot.as_mut_ptr()),
+                    );
                 }
                 total
-            })
-            .collect();
+                    .iter_mut()
+                    .zip(image.iter())
+                    .for_each(|(t, v)| *t += f64::from(*v));
+            }
+            total
+        });
         let co = shape.c_out;
         let mut sums: Vec<Sums> = (0..shape.groups)
             .map(|_| Sums {
@@ -258,10 +253,9 @@ impl Pass<'_> {
     fn gradients(&self, factors: &Factors) -> (Vec<f32>, Option<Vec<f32>>) {
         let shape = self.shape;
         let mut dx = InputGradient::new(shape, self.backward.is_some());
-        let parts: Vec<Buffer> = (&self.chunks, dx.split(&self.chunks))
-            .into_par_iter()
-            .map(|(chunk, dx)| self.chunk_gradients(chunk, factors, dx))
-            .collect();
+        let parts: Vec<Buffer> = each(self.chunks.iter().zip(dx.split(&self.chunks)), |(chunk, dx)| {
+            self.chunk_gradients(chunk, factors, dx)
+        });
         let dw = combine(shape, &self.chunks, &parts, self.parameters.per_group());
         // SAFETY: every chunk has written its images' gradients, and together they are all images.
         (dw, unsafe { dx.written() })
@@ -360,19 +354,17 @@ pub(crate) fn combine(shape: &BlockShape, chunks: &[Chunk], parts: &[Buffer], pe
     let taps = shape.kernel * shape.kernel;
     let results = if per_group { shape.groups } else { 1 };
     let mut dw = vec![0.0; results * shape.weight_len()];
-    dw.par_chunks_mut(shape.c_in * co)
-        .enumerate()
-        .for_each(|(k, dw)| {
-            let (result, tap) = (k / taps, k % taps);
-            for (chunk, part) in chunks.iter().zip(parts) {
-                if per_group && chunk.group != result {
-                    continue;
-                }
-                let part = &part[tap * shape.c_in * channels..];
-                for (to, from) in dw.chunks_exact_mut(co).zip(part.chunks_exact(channels)) {
-                    to.iter_mut().zip(from).for_each(|(sum, v)| *sum += v);
-                }
+    each(dw.chunks_mut(shape.c_in * co).enumerate(), |(k, dw)| {
+        let (result, tap) = (k / taps, k % taps);
+        for (chunk, part) in chunks.iter().zip(parts) {
+            if per_group && chunk.group != result {
+                continue;
             }
-        });
+            let part = &part[tap * shape.c_in * channels..];
+            for (to, from) in dw.chunks_exact_mut(co).zip(part.chunks_exact(channels)) {
+                to.iter_mut().zip(from).for_each(|(sum, v)| *sum += v);
+            }
+        }
+    });
     dw
 }

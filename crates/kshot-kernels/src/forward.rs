@@ -2,12 +2,11 @@
 
 use std::mem::MaybeUninit;
 
-use rayon::prelude::*;
-
 use crate::buffer::Buffer;
 use crate::dispatch::{Kernels, kernels};
 use crate::engine::{Convolver, Engine};
 use crate::inference::as_uninit;
+use crate::parallel::each;
 use crate::parameters::Parameters;
 use crate::patches::{self, Patches};
 use crate::plan::{Chunk, Layout, chunks, split};
@@ -170,9 +169,9 @@ impl<'a> Pass<'a> {
             &mut saved.pooled,
         );
         let codes = split(&self.chunks, out_len, saved.codes.as_bytes_mut());
-        let parts: Vec<Moments> = (&self.chunks, ys, pooled, codes)
-            .into_par_iter()
-            .map(|(chunk, ys, pooled, codes)| {
+        let parts: Vec<Moments> = each(
+            self.chunks.iter().zip(ys).zip(pooled.into_iter().zip(codes)),
+            |((chunk, ys), (pooled, codes))| {
                 let signs = signs(self.parameters.gamma(chunk.group), layout.c_out);
                 let weight = self.weights.of(chunk.group);
                 let mut convolver = Convolver::new(shape, layout, kernels, self.engine, &weight);
@@ -195,8 +194,8 @@ impl<'a> Pass<'a> {
                     }
                 }
                 moments
-            })
-            .collect();
+            },
+        );
         let mut groups = vec![Moments::empty(layout.c_out); shape.groups];
         for (chunk, part) in self.chunks.iter().zip(&parts) {
             groups[chunk.group].merge(part);
@@ -214,9 +213,9 @@ impl<'a> Pass<'a> {
         let (scale, shift) = (&saved.scale, &saved.shift);
         let codes = split(&self.chunks, out_len, saved.codes.as_bytes_mut());
         let outs = split(&self.chunks, shape.out_image_len(), out);
-        (&self.chunks, codes, outs)
-            .into_par_iter()
-            .for_each(|(chunk, codes, out)| {
+        each(
+            self.chunks.iter().zip(codes).zip(outs),
+            |((chunk, codes), out)| {
                 let from = &from[chunk.start * out_len..chunk.end * out_len];
                 let affine = (
                     scale[chunk.group * channels..].as_ptr(),
@@ -228,7 +227,8 @@ impl<'a> Pass<'a> {
                     let codes = (codes.as_mut_ptr(), shape.pool);
                     (kernels.finish)(&pixels, from.as_ptr(), affine, codes, out.as_mut_ptr().cast());
                 }
-            });
+            },
+        );
     }
 
     /// Convolution, scale and shift, activation and pool in one go, without the convolution's output in memory.
@@ -237,9 +237,9 @@ impl<'a> Pass<'a> {
         let (channels, kept) = (layout.c_out, layout.out_len());
         let codes = split(&self.chunks, kept, codes.as_bytes_mut());
         let outs = split(&self.chunks, shape.out_image_len(), out);
-        (&self.chunks, codes, outs)
-            .into_par_iter()
-            .for_each(|(chunk, codes, out)| {
+        each(
+            self.chunks.iter().zip(codes).zip(outs),
+            |((chunk, codes), out)| {
                 let of_group = chunk.group * channels..(chunk.group + 1) * channels;
                 let shift = &shift[of_group.clone()];
                 let weight = if shape.norm {
@@ -287,6 +287,7 @@ impl<'a> Pass<'a> {
                         }
                     }
                 }
-            });
+            },
+        );
     }
 }

@@ -13,11 +13,10 @@
 //! an encoder. The sums are taken of `p − shift`, where `shift` is near the mean, so that a variance that is small
 //! beside the mean isn't lost.
 
-use rayon::prelude::*;
-
 use crate::buffer::Buffer;
 use crate::dispatch::Kernels;
 use crate::kernels::patches::{Planes, Winners};
+use crate::parallel::each;
 use crate::plan::{Bordered, Chunk, Layout};
 use crate::shape::BlockShape;
 
@@ -71,19 +70,16 @@ impl Patches {
         let mut groups: Vec<Self> = groups
             .map(|images| Self::empty(shape, shift(shape, &images[..image_len])))
             .collect();
-        let parts: Vec<Self> = chunks
-            .par_iter()
-            .map(|chunk| {
-                let mut part = groups[chunk.group].clone();
-                part.add(
-                    shape,
-                    layout,
-                    kernels,
-                    &x[chunk.start * image_len..chunk.end * image_len],
-                );
-                part
-            })
-            .collect();
+        let parts: Vec<Self> = each(chunks, |chunk| {
+            let mut part = groups[chunk.group].clone();
+            part.add(
+                shape,
+                layout,
+                kernels,
+                &x[chunk.start * image_len..chunk.end * image_len],
+            );
+            part
+        });
         for (chunk, part) in chunks.iter().zip(&parts) {
             groups[chunk.group].merge(part);
         }
@@ -242,31 +238,28 @@ pub fn winner_sums(
         x_row: layout.bordered.1 * shape.c_in,
     };
     let pixels = layout.pixels(shape, layout.out.0);
-    let parts: Vec<Buffer> = chunks
-        .par_iter()
-        .map(|chunk| {
-            let mut part = Buffer::zeroed((taps + 1) * channels);
-            let (products, sums) = part.split_at_mut(taps * channels);
-            let shift = &patches[chunk.group].shift;
-            let mut bordered = Bordered::new((shape.height, shape.width), shape.padding, shape.c_in);
-            bordered.shift_zeros(shift);
-            let mut shifted = Buffer::take(x_len);
-            for image in chunk.start..chunk.end {
-                let from = x[image * x_len..][..x_len].iter().zip(shift.iter().cycle());
-                shifted
-                    .iter_mut()
-                    .zip(from)
-                    .for_each(|(to, (from, shift))| *to = from - shift);
-                let x = bordered.fill(&shifted);
-                let codes = codes[image * layout.out_len()..].as_ptr();
-                let dout = dout[image * shape.out_image_len()..].as_ptr();
-                let to = (products.as_mut_ptr(), sums.as_mut_ptr());
-                // SAFETY: `x` with its border, image number `image` of the maps, and sums of their sizes.
-                unsafe { (kernels.gather)((&winners, &pixels), x.as_ptr(), (codes, dout), to) };
-            }
-            part
-        })
-        .collect();
+    let parts: Vec<Buffer> = each(chunks, |chunk| {
+        let mut part = Buffer::zeroed((taps + 1) * channels);
+        let (products, sums) = part.split_at_mut(taps * channels);
+        let shift = &patches[chunk.group].shift;
+        let mut bordered = Bordered::new((shape.height, shape.width), shape.padding, shape.c_in);
+        bordered.shift_zeros(shift);
+        let mut shifted = Buffer::take(x_len);
+        for image in chunk.start..chunk.end {
+            let from = x[image * x_len..][..x_len].iter().zip(shift.iter().cycle());
+            shifted
+                .iter_mut()
+                .zip(from)
+                .for_each(|(to, (from, shift))| *to = from - shift);
+            let x = bordered.fill(&shifted);
+            let codes = codes[image * layout.out_len()..].as_ptr();
+            let dout = dout[image * shape.out_image_len()..].as_ptr();
+            let to = (products.as_mut_ptr(), sums.as_mut_ptr());
+            // SAFETY: `x` with its border, image number `image` of the maps, and sums of their sizes.
+            unsafe { (kernels.gather)((&winners, &pixels), x.as_ptr(), (codes, dout), to) };
+        }
+        part
+    });
     let empty = WinnerSums {
         gradient: vec![0.0; co],
         products: vec![0.0; taps * co],

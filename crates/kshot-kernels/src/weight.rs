@@ -6,6 +6,7 @@ use crate::buffer::Buffer;
 use crate::dispatch::Kernels;
 use crate::engine::Engine;
 use crate::kernels::winograd::{Tiles, Tiling};
+use crate::parallel::each;
 use crate::parameters::Parameters;
 use crate::plan::{Layout, widen};
 use crate::shape::BlockShape;
@@ -96,17 +97,17 @@ impl Weight {
     ) -> Self {
         let mut u = Buffer::take(Tiling::u_len(tiles, channels));
         let to = AtomicPtr::new(u.as_mut_ptr());
-        let part = |from: usize, end: usize| {
+        let part = |(from, end): (usize, usize)| {
             let to = to.load(Ordering::Relaxed);
             // SAFETY: `w` has nine taps of these channels, which are multiples of 16, and `u` room for the result; each
             // part writes its own input channels'.
             unsafe { (kernels.transform_weight)(tiles, channels, (from, end), w.as_ptr(), to) };
         };
         if makers == Makers::One || channels.0 * channels.1 < WORTH_TWO {
-            part(0, channels.0);
+            part((0, channels.0));
         } else {
             let half = channels.0 / 2;
-            rayon::join(|| part(0, half), || part(half, channels.0));
+            each([(0, half), (half, channels.0)], part);
         }
         Self::Winograd(u)
     }

@@ -4,8 +4,8 @@ use std::any::Any;
 
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
+use kshot_kernels::on_awake_threads;
 
-use crate::awake::on_awake_threads;
 use crate::episode::{Episode, Support, TaskShape};
 use crate::error::Error;
 use crate::inner::Plain;

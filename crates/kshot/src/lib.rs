@@ -2,7 +2,6 @@
 
 pub mod augment;
 pub mod average;
-mod awake;
 pub mod block;
 pub mod checkpoint;
 pub mod classifier;

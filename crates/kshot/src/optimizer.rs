@@ -9,7 +9,10 @@ use crate::learner::logits_on_host;
 const BETA: [f32; 2] = [0.9, 0.999];
 const EPSILON: f32 = 1e-8;
 
-/// Numbers that one thread updates at a time.
+/// Numbers that the calling thread updates alone: handing a part to another takes as long as updating it.
+const ALONE: usize = 1 << 17;
+
+/// Numbers that one thread updates at a time, where there are more.
 const CHUNK: usize = 1 << 15;
 
 /// Adam (Kingma, Ba 2015, algorithm 1): β₁ 0.9, β₂ 0.999, ε 1e-8.
@@ -134,18 +137,23 @@ fn on_host(rate: f64, value: Tensor<1>, gradient: Tensor<1>, before: Moments) ->
     let mut first = logits_on_host(before.first);
     let mut second = logits_on_host(before.second);
     let gradient = logits_on_host(gradient);
-    let chunks = value
-        .par_chunks_mut(CHUNK)
-        .zip(first.par_chunks_mut(CHUNK))
-        .zip(second.par_chunks_mut(CHUNK))
-        .zip(gradient.par_chunks(CHUNK));
-    chunks.for_each(|(((value, first), second), gradient)| {
+    let update = |value: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32]| {
         for (((value, first), second), g) in value.iter_mut().zip(first).zip(second).zip(gradient) {
             *first = BETA[0] * *first + (1.0 - BETA[0]) * g;
             *second = BETA[1] * *second + (1.0 - BETA[1]) * g * g;
             *value -= rate * *first / (second.sqrt() * root + EPSILON);
         }
-    });
+    };
+    if value.len() <= ALONE {
+        update(&mut value, &mut first, &mut second, &gradient);
+    } else {
+        value
+            .par_chunks_mut(CHUNK)
+            .zip(first.par_chunks_mut(CHUNK))
+            .zip(second.par_chunks_mut(CHUNK))
+            .zip(gradient.par_chunks(CHUNK))
+            .for_each(|(((value, first), second), gradient)| update(value, first, second, gradient));
+    }
     let tensor = |values: Vec<f32>| {
         let shape = [values.len()];
         Tensor::from_data(TensorData::new(values, shape), &device)
@@ -205,26 +213,29 @@ mod tests {
     #[test]
     fn both_ways_to_compute_it_agree() {
         let device = Device::flex();
-        let tensor = |scale: f32| {
-            let values: Vec<f32> = (0..1000)
-                .map(|n| scale * ((n * 37 % 101) as f32 - 50.0))
-                .collect();
-            named::on_device(&values, &device)
-        };
-        let before = Moments {
-            time: 4,
-            first: tensor(0.01),
-            second: tensor(0.02).powi_scalar(2),
-        };
-        let found = [on_host, on_device].map(|step| {
-            let (value, moments) = step(0.01, tensor(1.0), tensor(0.1), before.clone());
-            [value, moments.first, moments.second].map(logits_on_host)
-        });
-        for (host, device) in found[0].iter().flatten().zip(found[1].iter().flatten()) {
-            assert!(
-                (host - device).abs() <= 1e-6 * host.abs().max(1.0),
-                "{host} {device}"
-            );
+        // By the calling thread alone, and in chunks of which the last is not full.
+        for count in [1000, ALONE + CHUNK / 2] {
+            let tensor = |scale: f32| {
+                let values: Vec<f32> = (0..count)
+                    .map(|n| scale * ((n * 37 % 101) as f32 - 50.0))
+                    .collect();
+                named::on_device(&values, &device)
+            };
+            let before = Moments {
+                time: 4,
+                first: tensor(0.01),
+                second: tensor(0.02).powi_scalar(2),
+            };
+            let found = [on_host, on_device].map(|step| {
+                let (value, moments) = step(0.01, tensor(1.0), tensor(0.1), before.clone());
+                [value, moments.first, moments.second].map(logits_on_host)
+            });
+            for (host, device) in found[0].iter().flatten().zip(found[1].iter().flatten()) {
+                assert!(
+                    (host - device).abs() <= 1e-6 * host.abs().max(1.0),
+                    "{host} {device}"
+                );
+            }
         }
     }
 }

@@ -93,3 +93,24 @@ fn a_test_that_is_skipped_is_seen_in_an_ordinary_run() {
     assert!(said.contains("skips: nothing is there"), "{said}");
     assert!(said.contains("1 passed") && !said.contains("kept by"), "{said}");
 }
+
+/// The documentation calls them by their path.
+#[test]
+#[cfg(unix)]
+fn programs_of_the_repository_can_be_run() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut programs = 0;
+    for folder in [".ci", "bench", "bench/peers", "bench/reference", "fuzz"] {
+        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() && std::fs::read(&path).unwrap().starts_with(b"#!") {
+                let mode = path.metadata().unwrap().permissions().mode();
+                assert_eq!(mode & 0o111, 0o111, "{} has mode {mode:o}", path.display());
+                programs += 1;
+            }
+        }
+    }
+    assert!(programs > 5);
+}

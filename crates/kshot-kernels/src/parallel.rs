@@ -1,17 +1,18 @@
-//! Threads that stay awake between the short parallel parts of a step.
+//! How work is spread over the threads of the caller's pool, without putting them to sleep for less than a millisecond.
+//!
+//! A training step of a few images has dozens of parallel parts that take less than a tenth of a millisecond each, with as little
+//! between them. A thread that slept in between, or while it waits for another's part, would take as long to wake up, above
+//! all on a virtual machine.
 
 use std::hint;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a thread without work waits for more before it sleeps.
 const PATIENCE: Duration = Duration::from_micros(500);
 
-/// Runs `work`, a step of training, on a thread of the pool, while the pool's other threads look out for its parallel parts.
-///
-/// A step of a few images has dozens of parts that take less than a tenth of a millisecond each, with as little between them. A
-/// thread that slept in between would take as long to wake up, above all on a virtual machine. Who finds nothing to do for half a
-/// millisecond sleeps nevertheless.
+/// Runs `work`, a step of training, on a thread of the `rayon` pool, while the pool's other threads look out for its parallel
+/// parts. One that finds nothing to do for half a millisecond sleeps nevertheless.
 pub fn on_awake_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let done = AtomicBool::new(false);
     rayon::scope(|scope| {
@@ -20,17 +21,48 @@ pub fn on_awake_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         let done = &done;
         scope.spawn_broadcast(move |_, context| {
             if Some(context.index()) != here {
-                look_out(done);
+                look_out(|| done.load(Ordering::Relaxed));
             }
         });
         work()
     })
 }
 
-/// Takes over work of others until `done`.
-fn look_out(done: &AtomicBool) {
+/// What `work` gives for each of `items`, in their order.
+pub(crate) fn each<T: Send, R: Send>(
+    items: impl IntoIterator<Item = T>,
+    work: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
+    let items: Vec<T> = items.into_iter().collect();
+    if items.len() < 2 || rayon::current_num_threads() == 1 {
+        return items.into_iter().map(work).collect();
+    }
+    let mut results: Vec<Option<R>> = items.iter().map(|_| None).collect();
+    let open = AtomicUsize::new(items.len());
+    let part = |item: T, result: &mut Option<R>| {
+        *result = Some(work(item));
+        open.fetch_sub(1, Ordering::Release);
+    };
+    rayon::scope(|scope| {
+        let part = &part;
+        let mut pairs = items.into_iter().zip(&mut results);
+        let own = pairs.next();
+        for (item, result) in pairs {
+            scope.spawn(move |_| part(item, result));
+        }
+        if let Some((item, result)) = own {
+            part(item, result);
+        }
+        // The scope would wait as well, but asleep.
+        look_out(|| open.load(Ordering::Acquire) == 0);
+    });
+    results.into_iter().flatten().collect()
+}
+
+/// Takes over work of others until `done`, or until there has been none for a while.
+fn look_out(done: impl Fn() -> bool) {
     let mut idle_since = None;
-    while !done.load(Ordering::Relaxed) {
+    while !done() {
         if rayon::yield_now() == Some(rayon::Yield::Executed) {
             idle_since = None;
         } else if idle_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
@@ -97,6 +129,31 @@ mod tests {
         threads.sort_unstable();
         threads.dedup();
         assert!(threads.len() > 1, "all on {threads:?}");
+    }
+
+    #[test]
+    fn results_come_in_the_order_of_the_items() {
+        for threads in [1, 2, 5] {
+            for count in [0, 1, 2, 33] {
+                let results = pool(threads).install(|| {
+                    each(0..count, |n: usize| {
+                        // The first ones end last, and have parts themselves.
+                        std::thread::sleep(PATIENCE * u32::from(n < 2));
+                        each([n, n + 1], |n| 2 * n)
+                    })
+                });
+                let expected: Vec<Vec<usize>> = (0..count).map(|n| vec![2 * n, 2 * n + 2]).collect();
+                assert_eq!(results, expected, "{threads} threads");
+            }
+        }
+    }
+
+    #[test]
+    fn a_panic_of_a_part_gets_out() {
+        for bad in [0, 3] {
+            let panicked = catch_unwind(|| pool(2).install(|| each(0..5, |n| assert_ne!(n, bad))));
+            assert!(panicked.is_err());
+        }
     }
 
     #[test]
