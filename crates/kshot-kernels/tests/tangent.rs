@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Case, EPS, TOLERANCE, block, both, error, levels, shapes};
+use common::{Case, TOLERANCE, block, both, eps, error, levels, shapes};
 use kshot_kernels::plain::{self, PlainTangents};
 use kshot_kernels::{
     BlockShape, Gradients, SimdLevel, TangentGradients, TangentSaved, Tangents, with_simd_level,
@@ -42,7 +42,8 @@ fn pass(case: &Case, to: &Directions, with_input: bool, want_input: bool) -> Pas
     };
     let [mut out, mut tangent_out] = [(); 2].map(|()| vec![f32::NAN; shape.output_len()]);
     let outs = (&mut out, &mut tangent_out);
-    let saved = kshot_kernels::tangent_forward(shape, x, w, gamma, beta, &tangents, EPS, outs.0, outs.1);
+    let saved =
+        kshot_kernels::tangent_forward(shape, x, w, gamma, beta, &tangents, eps(shape), outs.0, outs.1);
     let dtangent = &to.narrow[4];
     let found =
         kshot_kernels::tangent_backward(shape, x, w, gamma, &tangents, &saved, dout, dtangent, want_input);
@@ -70,7 +71,7 @@ fn check(case: &Case, to: &Directions, with_input: bool, level: SimdLevel) -> Re
         gamma: &to.wide[2],
         beta: &to.wide[3],
     };
-    let plain = plain::tangent_forward(shape, (x, w, gamma, beta), &tangents, f64::from(EPS));
+    let plain = plain::tangent_forward(shape, (x, w, gamma, beta), &tangents, f64::from(eps(shape)));
     let expected = plain::tangent_backward(shape, (x, w, gamma), &tangents, &plain, dout, &to.wide[4]);
 
     let (out, tangent_out, saved, found) = pass(case, to, with_input, true);
