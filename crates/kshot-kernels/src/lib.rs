@@ -40,7 +40,8 @@
 //!   makes NaN of the whole tile that sees a NaN or an infinity (with a norm the channel is lost either way); other images don't change. Of equal
 //!   values in a window the first wins, and its gradient goes there.
 //! - **Any valid shape is right**, whatever its sizes; the fast paths are for channel counts that are multiples of 16.
-//! - Work runs on the `rayon` pool of the caller.
+//! - Work runs on the `rayon` pool of the caller. Who makes many short calls one after another makes them within
+//!   [`on_awake_threads`].
 //!
 //! # How it is fast
 //!
