@@ -3,8 +3,9 @@
 use std::mem::MaybeUninit;
 
 use crate::buffer::Buffer;
+use crate::differentiator::Differentiator;
 use crate::dispatch::{Kernels, kernels};
-use crate::engine::{Convolver, Differentiator, Engine};
+use crate::engine::{Convolver, Engine};
 use crate::parallel::each;
 use crate::parameters::{Parameters, collect};
 use crate::patches::{WinnerSums, winner_sums};

@@ -67,6 +67,7 @@
 mod backward;
 mod buffer;
 mod coordinates;
+mod differentiator;
 mod dispatch;
 mod engine;
 mod forward;
