@@ -31,7 +31,8 @@ pub unsafe fn multiply<S: Simd>(
     }
 }
 
-/// `dU[k] = V[k]ᵀ dM[k]`, or where `adds` is true `dU[k] += V[k]ᵀ dM[k]`, and with `ut` (the transpose of `U`, as panels of input channels) then
+/// `dU[k] = V[k]ᵀ dM[k]`, or where `adds` is true `dU[k] += V[k]ᵀ dM[k]`, and with `ut` (the transpose of `U`, as panels of
+/// input channels) then
 /// `V[k] = dM[k] U[k]ᵀ` in the place of `V`.
 ///
 /// # Safety
