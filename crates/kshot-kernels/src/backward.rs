@@ -354,18 +354,33 @@ pub(crate) fn combine(shape: &BlockShape, chunks: &[Chunk], parts: &[Buffer], pe
     let (co, channels) = (shape.c_out, padded_channels(shape.c_out));
     let taps = shape.kernel * shape.kernel;
     let results = if per_group { shape.groups } else { 1 };
-    let mut dw = vec![0.0; results * shape.weight_len()];
-    each(dw.chunks_mut(shape.c_in * co).enumerate(), |(k, dw)| {
+    let len = results * shape.weight_len();
+    let mut dw = Vec::with_capacity(len);
+    let places = dw.spare_capacity_mut()[..len].chunks_mut(shape.c_in * co);
+    each(places.enumerate(), |(k, dw)| {
         let (result, tap) = (k / taps, k % taps);
-        for (chunk, part) in chunks.iter().zip(parts) {
-            if per_group && chunk.group != result {
-                continue;
-            }
-            let part = &part[tap * shape.c_in * channels..];
-            for (to, from) in dw.chunks_exact_mut(co).zip(part.chunks_exact(channels)) {
-                to.iter_mut().zip(from).for_each(|(sum, v)| *sum += v);
+        let own = chunks
+            .iter()
+            .zip(parts)
+            .filter(|(chunk, _)| !per_group || chunk.group == result);
+        let mut parts = own.map(|(_, part)| part[tap * shape.c_in * channels..].chunks_exact(channels));
+        let Some(first) = parts.next() else {
+            dw.fill(MaybeUninit::new(0.0));
+            return;
+        };
+        for (to, from) in dw.chunks_exact_mut(co).zip(first) {
+            to.write_copy_of_slice(&from[..co]);
+        }
+        for part in parts {
+            for (to, from) in dw.chunks_exact_mut(co).zip(part) {
+                for (sum, v) in to.iter_mut().zip(from) {
+                    // SAFETY: the first part wrote it.
+                    unsafe { sum.write(sum.assume_init() + v) };
+                }
             }
         }
     });
+    // SAFETY: each of its parts wrote all that is its own.
+    unsafe { dw.set_len(len) };
     dw
 }

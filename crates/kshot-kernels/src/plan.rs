@@ -184,7 +184,7 @@ pub fn widen(values: &[f32], from: usize, to: usize) -> Buffer {
     wide
 }
 
-/// A scratch image with a border of zeros that stays zero from image to image.
+/// A scratch image with a border of zeros that stays zero from image to image. The middle is unspecified until it is written.
 pub struct Bordered {
     buffer: Buffer,
     border: usize,
@@ -196,12 +196,25 @@ impl Bordered {
     /// For images of `size` with `border` rows and columns around and `channels` channels.
     pub fn new(size: (usize, usize), border: usize, channels: usize) -> Self {
         let (height, width) = (size.0 + 2 * border, size.1 + 2 * border);
-        Self {
-            buffer: Buffer::zeroed(height * width * channels),
+        let mut bordered = Self {
+            buffer: Buffer::take(height * width * channels),
             border,
             width,
             channels,
+        };
+        if cfg!(debug_assertions) {
+            // What reads the middle before it is written is found by the tests.
+            bordered.buffer.fill(f32::NAN);
         }
+        let (row, inner) = (bordered.row(), size.1 * channels);
+        let buffer = &mut bordered.buffer;
+        buffer[..border * row].fill(0.0);
+        for row in buffer[border * row..].chunks_exact_mut(row).take(size.0) {
+            row[..border * channels].fill(0.0);
+            row[border * channels + inner..].fill(0.0);
+        }
+        buffer[(height - border) * row..].fill(0.0);
+        bordered
     }
 
     /// Makes the border `-shift` per channel, as subtracting `shift` from everything would.
@@ -306,6 +319,8 @@ mod tests {
 
     #[test]
     fn a_border_stays_zero() {
+        // Memory of the same size that isn't zero.
+        Buffer::take(4 * 3 * 2).fill(9.0);
         let mut bordered = Bordered::new((2, 1), 1, 2);
         bordered.fill(&[1.0, 2.0, 3.0, 4.0]);
         let mut expected = vec![0.0; 4 * 3 * 2];

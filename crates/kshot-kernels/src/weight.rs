@@ -83,7 +83,7 @@ impl Weight {
             Engine::Direct => Self::Direct(flip(shape, layout, w)),
             Engine::Winograd { tiles, .. } => {
                 let channels = (shape.c_out, shape.c_in);
-                Self::transformed(kernels, tiles, channels, &transpose(shape, w), makers)
+                Self::transformed(kernels, tiles, channels, &transposed(shape, w), makers)
             }
         }
     }
@@ -168,12 +168,31 @@ impl std::ops::Deref for Held<'_> {
     }
 }
 
-/// Calls `to(c, o)` for all pairs of channels, in blocks that stay in the cache on both sides.
-fn each_pair((c_in, c_out): (usize, usize), mut to: impl FnMut(usize, usize)) {
-    for first in (0..c_in).step_by(16) {
-        for o in 0..c_out {
-            for c in first..(first + 16).min(c_in) {
-                to(c, o);
+/// Side of the squares that are turned at once.
+const SQUARE: usize = 4;
+/// Rows whose squares are turned one after another: their columns fill a line of the cache.
+const ROWS: usize = 16;
+
+/// `to[o * to_row + c] = from[c * c_out + o]` for all pairs of channels.
+fn transpose((c_in, c_out): (usize, usize), from: &[f32], to: &mut [f32], to_row: usize) {
+    for first in (0..c_in).step_by(ROWS) {
+        let end = (first + ROWS).min(c_in);
+        for o in (0..c_out).step_by(SQUARE) {
+            for c in (first..end).step_by(SQUARE) {
+                if c + SQUARE > end || o + SQUARE > c_out {
+                    for o in o..(o + SQUARE).min(c_out) {
+                        (c..(c + SQUARE).min(end)).for_each(|c| to[o * to_row + c] = from[c * c_out + o]);
+                    }
+                    continue;
+                }
+                let mut columns = [[0.0; SQUARE]; SQUARE];
+                for k in 0..SQUARE {
+                    let row = &from[(c + k) * c_out + o..][..SQUARE];
+                    (0..SQUARE).for_each(|column| columns[column][k] = row[column]);
+                }
+                for (k, column) in columns.iter().enumerate() {
+                    to[(o + k) * to_row + c..][..SQUARE].copy_from_slice(column);
+                }
             }
         }
     }
@@ -187,19 +206,19 @@ fn flip(shape: &BlockShape, layout: &Layout, w: &[f32]) -> Buffer {
     for tap in 0..taps {
         let to = &mut flipped[(taps - 1 - tap) * layout.c_out * layout.c_in..];
         let from = &w[tap * ci * co..];
-        each_pair((ci, co), |c, o| to[o * layout.c_in + c] = from[c * co + o]);
+        transpose((ci, co), from, to, layout.c_in);
     }
     flipped
 }
 
 /// `[taps, c_out, c_in]`
-fn transpose(shape: &BlockShape, w: &[f32]) -> Buffer {
+fn transposed(shape: &BlockShape, w: &[f32]) -> Buffer {
     let (ci, co) = (shape.c_in, shape.c_out);
-    let mut transposed = Buffer::take(w.len());
-    for (to, from) in transposed.chunks_exact_mut(ci * co).zip(w.chunks_exact(ci * co)) {
-        each_pair((ci, co), |c, o| to[o * ci + c] = from[c * co + o]);
+    let mut all = Buffer::take(w.len());
+    for (to, from) in all.chunks_exact_mut(ci * co).zip(w.chunks_exact(ci * co)) {
+        transpose((ci, co), from, to, ci);
     }
-    transposed
+    all
 }
 
 #[cfg(test)]
@@ -229,5 +248,20 @@ mod tests {
         assert_ne!(flipped[..], w[..]);
         assert_eq!(flip(&SHAPE, &layout, &flipped)[..], w[..]);
         assert_eq!(flipped[0], w[8 * 256]);
+    }
+
+    #[test]
+    fn all_pairs_of_channels_are_transposed_whatever_their_numbers() {
+        for (c_in, c_out) in [(1, 1), (3, 64), (4, 4), (5, 7), (16, 20), (33, 18), (64, 64)] {
+            let from: Vec<f32> = (0..c_in * c_out).map(|i| i as f32).collect();
+            let to_row = c_in + 2;
+            let mut to = vec![-1.0; c_out * to_row];
+            transpose((c_in, c_out), &from, &mut to, to_row);
+            for (at, &value) in to.iter().enumerate() {
+                let (o, c) = (at / to_row, at % to_row);
+                let expected = if c < c_in { from[c * c_out + o] } else { -1.0 };
+                assert_eq!(value, expected, "{c_in}x{c_out}: {c}, {o}");
+            }
+        }
     }
 }
