@@ -175,9 +175,13 @@ fn run(kernels: &'static Kernels, stages: &[Stage], x: &[f32], out: &mut [MaybeU
         .map(|stage| stage.shape.image_len())
         .max()
         .unwrap_or(1);
-    // A few parts for each thread, so that none waits long for another.
-    let images = (x.len() / image).div_ceil(4 * rayon::current_num_threads().min(4));
-    let images = images.clamp(1, MOST_IMAGES.min(CACHED.div_ceil(largest)));
+    let count = x.len() / image;
+    // As many images as may go together, and as many parts for one thread as for another.
+    let most = MOST_IMAGES.min(CACHED.div_ceil(largest));
+    let parts = count
+        .div_ceil(most)
+        .next_multiple_of(rayon::current_num_threads());
+    let images = count.div_ceil(parts.max(1)).max(1);
     x.par_chunks(images * image)
         .zip(out.par_chunks_mut(images * answer))
         .for_each_init(

@@ -138,26 +138,26 @@ impl FewShotClassifier {
         }
         self.calibration()?;
         let layout = Layout::of(self);
-        let work = layout.n_examples * features;
+        let work = (layout.n_examples * features).max(1);
         embeddings
             .par_iter()
+            .with_min_len(WORTH_SHARING.div_ceil(work))
             .map(|embedding| {
                 let query = kernel::as_taken(kernel, embedding.as_ref());
+                let score = |classes: &[&Class]| Scores::of(kernel, &query, classes, show.evidence > 0);
                 let Scores { logits, similarities } = if work < WORTH_SHARING {
-                    Scores::of(kernel, &query, &layout.classes)
+                    score(&layout.classes)
                 } else {
                     let pieces = layout.classes.par_chunks(layout.classes.len().div_ceil(PIECES));
-                    let pieces: Vec<Scores> = pieces
-                        .map(|classes| Scores::of(kernel, &query, classes))
-                        .collect();
-                    Scores::joined(pieces)
+                    Scores::joined(pieces.map(score).collect())
                 };
                 self.answer(&layout, &logits, &similarities, show)
             })
             .collect()
     }
 
-    /// From a logit for each class and a similarity to each example, in the order of the classes.
+    /// From a logit for each class and a similarity to each example, in the order of the classes; the similarities are for
+    /// the evidence alone.
     fn answer(
         &self,
         layout: &Layout<'_>,
@@ -231,12 +231,21 @@ impl<'a> Layout<'a> {
 struct Scores {
     /// To each class.
     logits: Vec<f32>,
-    /// To each of their examples.
+    /// To each of their examples, where they are wanted.
     similarities: Vec<f32>,
 }
 
 impl Scores {
-    fn of(kernel: Kernel, query: &[f32], classes: &[&Class]) -> Self {
+    fn of(kernel: Kernel, query: &[f32], classes: &[&Class], with_similarities: bool) -> Self {
+        if !with_similarities {
+            let logits = classes
+                .iter()
+                .map(|class| kernel::logit_alone(kernel, query, class));
+            return Self {
+                logits: logits.collect(),
+                similarities: Vec::new(),
+            };
+        }
         let mut logits = Vec::with_capacity(classes.len());
         let mut near = Vec::new();
         for class in classes {

@@ -233,16 +233,35 @@ fn to_ink(pixels: &mut [f32], shape: ImageShape) {
             .collect();
         frame.sort_by(f32::total_cmp);
         let paper = frame[frame.len() / 2];
-        let own = || (0..shape.height * shape.width).map(|pixel| pixel * shape.channels + channel);
-        let darker: f32 = own().map(|index| (paper - pixels[index]).max(0.0)).sum();
-        let lighter: f32 = own().map(|index| (pixels[index] - paper).max(0.0)).sum();
-        let sign = if darker >= lighter { 1.0 } else { -1.0 };
-        let strongest = own()
-            .map(|index| sign * (paper - pixels[index]))
-            .fold(FAINTEST_INK, f32::max);
-        let indices: Vec<usize> = own().collect();
-        for index in indices {
-            pixels[index] = (sign * (paper - pixels[index]) / strongest).clamp(0.0, 1.0);
-        }
+        let own = pixels[channel..].iter_mut().step_by(shape.channels);
+        let (mut darker, mut lighter) = (Differences::default(), Differences::default());
+        own.for_each(|pixel| {
+            // From here on how much darker than the paper it is.
+            *pixel = paper - *pixel;
+            darker.add(*pixel);
+            lighter.add(-*pixel);
+        });
+        let (sign, strongest) = if darker.sum >= lighter.sum {
+            (1.0, darker.strongest)
+        } else {
+            (-1.0, lighter.strongest)
+        };
+        let strongest = strongest.max(FAINTEST_INK);
+        let own = pixels[channel..].iter_mut().step_by(shape.channels);
+        own.for_each(|pixel| *pixel = (sign * *pixel / strongest).clamp(0.0, 1.0));
+    }
+}
+
+/// How much pixels differ from the paper, to one side.
+#[derive(Default)]
+struct Differences {
+    sum: f32,
+    strongest: f32,
+}
+
+impl Differences {
+    fn add(&mut self, difference: f32) {
+        self.sum += difference.max(0.0);
+        self.strongest = self.strongest.max(difference);
     }
 }
