@@ -136,8 +136,7 @@ unsafe fn end_columns<S: Simd, const P: usize, const C: usize, const CODES: bool
     let wide = match (P, S::COLUMNS) {
         (4, 4) => 3,
         (4, _) => 1,
-        (_, 4) => 6,
-        _ => 4,
+        _ => 6,
     };
     let parts = columns.div_ceil(wide);
     for i in 0..rows {
