@@ -136,7 +136,8 @@ unsafe fn end_columns<S: Simd, const P: usize, const C: usize, const CODES: bool
     let wide = match (P, S::COLUMNS) {
         (4, 4) => 3,
         (4, _) => 1,
-        _ => 6,
+        (_, 4) => 6,
+        _ => 5,
     };
     let parts = columns.div_ceil(wide);
     for i in 0..rows {
@@ -183,21 +184,16 @@ unsafe fn end_tile<S: Simd, const W: usize, const P: usize, const C: usize, cons
     // below `ending.channels` are written to `out`.
     unsafe {
         for a in 0..kernel {
-            for t in 0..run {
-                let mut weight = [s.zero(); C];
-                for (k, weight) in weight.iter_mut().enumerate() {
-                    *weight = s.load(w.add((a * run + t) * conv.out_channels + k * S::LANES));
-                }
-                for (j, window) in sums.iter_mut().enumerate() {
-                    for (p, sums) in window.iter_mut().enumerate() {
-                        let (down, right) = if P == 4 { (p / 2, 2 * j + p % 2) } else { (0, j) };
-                        let at = (a + down) * conv.x_strides.0 + right * conv.x_strides.1 + t;
-                        let value = s.splat(*x.add(at));
-                        for k in 0..C {
-                            sums[k] = s.mul_add(value, weight[k], sums[k]);
-                        }
-                    }
-                }
+            let (x, w) = (x.add(a * conv.x_strides.0), w.add(a * run * conv.out_channels));
+            let mut t = 0;
+            // Half as many addresses, for which few registers leave little else to do meanwhile.
+            while S::COLUMNS < 4 && t + 2 <= run {
+                add_products::<S, W, P, C, 2>(s, conv, (x.add(t), w.add(t * conv.out_channels)), &mut sums);
+                t += 2;
+            }
+            while t < run {
+                add_products::<S, W, P, C, 1>(s, conv, (x.add(t), w.add(t * conv.out_channels)), &mut sums);
+                t += 1;
             }
         }
         for k in 0..C {
@@ -208,6 +204,38 @@ unsafe fn end_tile<S: Simd, const W: usize, const P: usize, const C: usize, cons
                     end_window::<S, CODES>(s, place, (j, k), window, shift);
                 } else {
                     end_value::<S, CODES>(s, place, (j, k), s.add(window[0][k], shift), s.zero());
+                }
+            }
+        }
+    }
+}
+
+/// Adds the products of `T` numbers of each pixel, from `x` on, and as many rows of the weight: of two at a time, whose pixels
+/// have one address.
+#[inline(always)]
+unsafe fn add_products<S: Simd, const W: usize, const P: usize, const C: usize, const T: usize>(
+    s: S,
+    conv: &Conv,
+    (x, w): (*const f32, *const f32),
+    sums: &mut [[[S::V; C]; P]; W],
+) {
+    let mut weight = [[s.zero(); C]; T];
+    // SAFETY: the caller's, as in `end_tile`.
+    unsafe {
+        for (t, weight) in weight.iter_mut().enumerate() {
+            for (k, weight) in weight.iter_mut().enumerate() {
+                *weight = s.load(w.add(t * conv.out_channels + k * S::LANES));
+            }
+        }
+        for (j, window) in sums.iter_mut().enumerate() {
+            for (p, sums) in window.iter_mut().enumerate() {
+                let (down, right) = if P == 4 { (p / 2, 2 * j + p % 2) } else { (0, j) };
+                let x = x.add(down * conv.x_strides.0 + right * conv.x_strides.1);
+                for (t, weight) in weight.iter().enumerate() {
+                    let value = s.splat(*x.add(t));
+                    for k in 0..C {
+                        sums[k] = s.mul_add(value, weight[k], sums[k]);
+                    }
                 }
             }
         }
