@@ -302,6 +302,24 @@ fn classes_that_cannot_be_told_apart_are_named_with_their_pictures() {
 }
 
 #[test]
+fn an_answer_without_evidence_is_the_same_answer() {
+    let data = balls(6, 4, 0.5, 3);
+    for kernel in KERNELS {
+        let classifier = enrolled(kernel, &data);
+        let embeddings: Vec<&[f32]> = data.iter().map(|(_, embedding)| &embedding[..]).collect();
+        let shown = |evidence| {
+            let show = Show { top: 6, evidence };
+            classifier.classify_embedded(&embeddings, show).unwrap()
+        };
+        for (mut with, without) in shown(3).into_iter().zip(shown(0)) {
+            assert_eq!(with.evidence.len(), 3, "{kernel:?}");
+            with.evidence.clear();
+            assert_eq!(with, without, "{kernel:?}");
+        }
+    }
+}
+
+#[test]
 fn threads_read_while_each_gets_the_same_answers() {
     fn shareable<T: Send + Sync>(_: &T) {}
     let classifier = enrolled(Kernel::SquaredEuclidean, &balls(6, 4, 0.5, 1));
