@@ -52,13 +52,18 @@ impl<'a> Differentiator<'a> {
             // Others write it whole, in the end.
             dw.fill(0.0);
         }
+        let border = if engine == Engine::Direct {
+            layout.dy_border
+        } else {
+            0
+        };
         let direct = Self {
             shape,
             layout,
             kernels,
             weight,
             x,
-            dy: Bordered::new(layout.conv, layout.dy_border, layout.c_out),
+            dy: Bordered::new(layout.conv, border, layout.c_out),
             dw,
             dx: Buffer::take(if layout.c_in == shape.c_in {
                 0
@@ -81,7 +86,6 @@ impl<'a> Differentiator<'a> {
             tiling,
         };
         Self {
-            dy: Bordered::new(layout.conv, 0, layout.c_out),
             winograd: Some(transformed),
             block,
             ..direct
